@@ -1,0 +1,131 @@
+"""The store's contract: versioned documents, and compare-and-set transactions inside one partition.
+
+A store knows nothing about charging. It keeps documents (bytes behind the fixed header of `balance.documents`), compares
+the whole version of each document that a transaction writes, and appends the transaction's events, due items and index
+changes if and only if the comparison holds. Methods complete through `done(outcome)`, called once on the loop of the
+caller (or by the simulator); no method blocks and none is a coroutine, so the same contract serves a thread, a socket and
+a virtual clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+MAX_TRANSACTIONS_PER_COMMIT = 64
+"""Transactions that may share one `commit` call."""
+
+MAX_PAGE = 1000
+"""Largest `limit` of `scan`, `due` and `outbox`."""
+
+
+class Write(NamedTuple):
+    """One document of a transaction."""
+
+    key: bytes
+    expected: bytes | None
+    """The 16 octets of the version that was read; `None`: the document must be absent (create-if-absent)."""
+    data: bytes | None
+    """The new document with its header; `None`: delete."""
+    ttl_s: int = 0
+    """Seconds after which the store may forget the document; 0: never. Forbidden for what holds a reservation."""
+
+
+class DueChange(NamedTuple):
+    """Set, move or remove the one due time of a member. The due set of a partition maps member -> time."""
+
+    member: bytes
+    at_us: int | None
+    """UTC microseconds; `None`: remove the member."""
+
+
+class IndexChange(NamedTuple):
+    """Add a member to, or remove it from, a named index of the partition. Both are idempotent."""
+
+    index: bytes
+    member: bytes
+    present: bool
+
+
+class Transaction(NamedTuple):
+    """All or nothing, within one partition. Without writes it always wins."""
+
+    writes: tuple[Write, ...]
+    events: tuple[bytes, ...] = ()
+    """Appended to the partition's outbox in this order."""
+    due: tuple[DueChange, ...] = ()
+    indexes: tuple[IndexChange, ...] = ()
+
+
+class Committed(NamedTuple):
+    """The transaction is durable at the store's level."""
+
+
+class Conflict(NamedTuple):
+    """Nothing of the transaction was applied; the documents of all its writes as they are now."""
+
+    documents: Mapping[bytes, bytes | None]
+
+
+class StoreFailure(NamedTuple):
+    """The engine under the store did not answer, or answered with an error."""
+
+    detail: str
+    unknown: bool
+    """True when a commit may have been applied; its outcome must be read back, never guessed (LEDGER §1, §4)."""
+
+
+ReadOutcome = Mapping[bytes, bytes | None] | StoreFailure
+CommitOutcome = Sequence[Committed | Conflict] | StoreFailure
+
+
+class DueItem(NamedTuple):
+    """A member whose time has come."""
+
+    member: bytes
+    at_us: int
+
+
+class OutboxItem(NamedTuple):
+    """One event with its sequence number, which grows without end inside a partition."""
+
+    sequence: int
+    event: bytes
+
+
+class Store(Protocol):
+    """What every engine provides; `tests/support/store_kit.py` is the executable form of this contract."""
+
+    partitions: int
+    """Fixed when the store is made (64 unless said otherwise)."""
+
+    def read(self, partition: int, keys: Sequence[bytes], done: Callable[[ReadOutcome], None]) -> None:
+        """Read the documents of one partition; absent and expired ones come back as `None`."""
+
+    def commit(
+        self, partition: int, transactions: Sequence[Transaction], done: Callable[[CommitOutcome], None]
+    ) -> None:
+        """Apply 1..64 transactions in order; each wins or loses alone, and only winners' events are appended."""
+
+    def scan(
+        self,
+        partition: int,
+        index: bytes,
+        after: bytes,
+        limit: int,
+        done: Callable[[Sequence[bytes] | StoreFailure], None],
+    ) -> None:
+        """Members of an index greater than `after`, in octet order, at most `limit`."""
+
+    def due(
+        self, partition: int, now_us: int, limit: int, done: Callable[[Sequence[DueItem] | StoreFailure], None]
+    ) -> None:
+        """Members due at or before `now_us`, earliest first, at most `limit`. Nothing is removed."""
+
+    def outbox(
+        self, partition: int, after: int, limit: int, done: Callable[[Sequence[OutboxItem] | StoreFailure], None]
+    ) -> None:
+        """Events with a sequence greater than `after` (0: from the start), in order, at most `limit`."""
+
+    def trim(self, partition: int, upto: int, done: Callable[[StoreFailure | None], None]) -> None:
+        """Forget events with a sequence up to and including `upto`."""
