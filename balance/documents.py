@@ -43,7 +43,7 @@ def header_of(document: bytes) -> Header:
 
 
 def seal(previous: bytes | None, nonce: bytes, schema: int, body: bytes) -> bytes:
-    """Put the next version's header before a body. `previous` is the version that was read, `None` for a new document."""
+    """Put the next version's header before a body; `previous` is the version that was read, `None` for a new one."""
     counter = 1 if previous is None else int.from_bytes(previous[:8], "big") + 1
     return HEADER.pack(counter, nonce, schema) + body
 
