@@ -56,8 +56,8 @@ class Entry(msgspec.Struct, array_like=True, frozen=True):
     """Only with `UNCOLLECTED`: what was used and not debited."""
 
 
-class UsageLine(msgspec.Struct, array_like=True, frozen=True, omit_defaults=True):
-    """How one key of one request was rated and answered; what `ocs explain` shows."""
+class UsageLine(msgspec.Struct, array_like=True, omit_defaults=True):
+    """How one key of one request was rated and answered; what `ocs explain` shows. Filled in during the request."""
 
     rating_group: int | None
     service_identifiers: tuple[int, ...]

@@ -1,8 +1,8 @@
 """What a gateway asks of the engine and what it is told, in no protocol's words.
 
-Diameter Gy/Ro, RADIUS and HTTP/2 charging are translated to and from these types at the edge (`ocs.servers`); nothing in
-here names an AVP, an attribute or a JSON field. Octets, seconds and events are `int`; money is `int` micro-units; times
-are UTC microseconds.
+Diameter Gy/Ro, RADIUS and HTTP/2 charging are translated to and from these types at the edge (`ocs.servers`); nothing
+in here names an AVP, an attribute or a JSON field. Octets, seconds and events are `int`; money is `int` micro-units;
+times are UTC microseconds.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class UnitKind(enum.IntEnum):
 
 
 class Reason(enum.IntEnum):
-    """Why usage is reported (TS 32.299 §7.2.175). `UNKNOWN` is any value we do not know: usage is never refused for it."""
+    """Why usage is reported (TS 32.299 §7.2.175). `UNKNOWN`: a value we do not know; usage is not refused for it."""
 
     NONE = -1
     THRESHOLD = 0

@@ -1,0 +1,81 @@
+"""Building the events that a session's steps leave in the outbox."""
+
+from __future__ import annotations
+
+from balance.ledger import EVENT_SCHEMA, Entry, Event, UsageLine
+from ocs.charging.requests import ChargingRequest, ServiceRequest, UnitKind
+
+MAX_STORED = 2**63 - 1
+"""Widest amount in a document; a larger report is recorded as this."""
+
+
+def request_name(request: ChargingRequest) -> str:
+    """E.g. `update #2`."""
+    return f"{request.kind.name.lower()} #{request.number}"
+
+
+def session_event(
+    request: ChargingRequest,
+    *,
+    account: str,
+    subscriber: str,
+    kind: str,
+    at_us: int,
+    entries: tuple[Entry, ...] = (),
+    usage: tuple[UsageLine, ...] = (),
+    result: str = "",
+    close_cause: str = "",
+    reason: str = "",
+    key: str = "",
+) -> Event:
+    """The event of one request; version and number are set at the commit."""
+    return Event(
+        schema=EVENT_SCHEMA,
+        account=account,
+        version=0,
+        n=0,
+        at_us=at_us,
+        kind=kind,
+        entries=entries,
+        usage=usage,
+        session_id=request.session_id,
+        request=request_name(request),
+        subscriber=subscriber,
+        peer=request.origin_host,
+        service_context=request.service_context,
+        event_time_us=request.event_time_us or 0,
+        result=result,
+        close_cause=close_cause,
+        reason=reason,
+        key=key,
+    )
+
+
+def used_of(service: ServiceRequest, unit: UnitKind) -> int:
+    """Units of one kind in all reports of a key (CC-069)."""
+    return sum(units.of(unit) or 0 for units in service.used)
+
+
+def unrated_of(service: ServiceRequest, rated: UnitKind | None) -> tuple[tuple[int, int], ...]:
+    """What was reported in other kinds than the tariff's: recorded, not debited."""
+    amounts = []
+    for kind in UnitKind:
+        total = used_of(service, kind)
+        if kind is not rated and total:
+            amounts.append((int(kind), max(-MAX_STORED, min(total, MAX_STORED))))
+    return tuple(amounts)
+
+
+def orphan_usage(request: ChargingRequest, result: str) -> tuple[UsageLine, ...]:
+    """Lines for usage that belongs to no open session: recorded, nothing debited (CC-038, CC-049)."""
+    return tuple(
+        UsageLine(
+            service.key.rating_group,
+            service.key.service_identifiers,
+            result,
+            why="reported for a session that is not open; recorded, not debited",
+            unrated=unrated_of(service, None),
+        )
+        for service in request.services
+        if service.used
+    )
