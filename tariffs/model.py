@@ -166,6 +166,12 @@ class Rule(msgspec.Struct, frozen=True):
             return True
         return bool(service_identifiers) and self.service_identifiers.issuperset(service_identifiers)
 
+    @property
+    def combinations(self) -> int:
+        """Number of its `named_keys`, without making them."""
+        groups = 1 if self.rating_groups is None else len(self.rating_groups)
+        return groups if self.service_identifiers is None else groups * len(self.service_identifiers)
+
     def named_keys(self) -> list[RuleKey]:
         """All (context, rating group, service identifier) that it names, `None` standing for any."""
         groups = [None] if self.rating_groups is None else sorted(self.rating_groups)

@@ -7,11 +7,14 @@ CatalogueError
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 MAX_PROBLEMS = 1000
 """Problems reported at most; a text with more is not a catalogue gone slightly wrong."""
+
+MAX_CANDIDATES = 500
+"""Known words among which a mistyped one is looked for."""
 
 MAX_SHOWN = 60
 """Characters of a value that a message repeats."""
@@ -65,8 +68,13 @@ def _toml_word(value: object) -> str:
     return str(value)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that is closest to a mistyped one, `None` if none is close."""
-    if len(word) > MAX_SHOWN:
+def one_of(known: Iterable[str]) -> str:
+    """Return what was expected where one of a few words was."""
+    return "one of " + ", ".join(f"`{word}`" for word in known)
+
+
+def did_you_mean(word: str, known: Collection[str]) -> str | None:
+    """Return the known word that is closest to a mistyped one, `None` if none is close or there are too many to try."""
+    if len(word) > MAX_SHOWN or len(known) > MAX_CANDIDATES:
         return None
     return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), None)

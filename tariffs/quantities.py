@@ -6,10 +6,10 @@ import re
 
 from tariffs.integers import div_floor
 from tariffs.model import MAX_COST_MICROS, MAX_UNITS, Unit
-from tariffs.problems import did_you_mean, show
+from tariffs.problems import did_you_mean, one_of, show
 
 MICRO_DECIMALS = 6
-MICROS = 10**MICRO_DECIMALS
+MICROS = 1_000_000
 
 PRICE_EXPECTED = 'a decimal number in quotes, in the currency\'s major unit, such as "0.10"'
 
@@ -48,9 +48,9 @@ class FractionText(str):
 class QuantityError(Exception):
     """A text is no price or amount: what is wrong, and what was expected."""
 
-    def __init__(self, what: str, expected: str) -> None:
-        """Keep both halves of the message."""
-        super().__init__(f"{what}, expected {expected}")
+    def __init__(self, what: str, expected: str = "") -> None:
+        """Keep both halves of the message; `expected` is empty if `what` says it already."""
+        super().__init__(f"{what}, expected {expected}" if expected else what)
         self.what = what
         self.expected = expected
 
@@ -106,10 +106,9 @@ def _multiple(suffix: str | None, unit: Unit) -> int:
     if not known:
         raise QuantityError(f"{show(suffix)} after a number of events", SIZE_EXPECTED[unit])
     close = {word.lower(): word for word in known}.get(suffix.lower()) or did_you_mean(suffix, known)
-    hint = f", did you mean `{close}`?" if close else ""
-    raise QuantityError(
-        f"unknown unit {show(suffix)}{hint}", "" if close else "one of " + ", ".join(f"`{word}`" for word in known)
-    )
+    if close:
+        raise QuantityError(f"unknown unit {show(suffix)}, did you mean `{close}`?")
+    raise QuantityError(f"unknown unit {show(suffix)}", one_of(known))
 
 
 def format_micros(micros: int) -> str:
@@ -121,9 +120,9 @@ def format_micros(micros: int) -> str:
 
 
 def format_size(amount: int, unit: Unit) -> str:
-    """Write an amount with the largest suffix that divides it: `10 MiB`, `100 kB`, `1 min`, `3`."""
-    fitting = [(size, word) for word, size in SUFFIXES[unit].items() if amount and amount % size == 0]
-    if not fitting:
-        return str(amount)
+    """Write an amount with the largest suffix that divides it: `10 MiB`, `100 kB`, `1 min`, `3 events`."""
+    if unit is Unit.EVENTS:
+        return "1 event" if amount == 1 else f"{amount} events"
+    fitting = [(size, word) for word, size in SUFFIXES[unit].items() if size == 1 or (amount and amount % size == 0)]
     size, word = max(fitting)
     return f"{div_floor(amount, size)} {word}"

@@ -145,6 +145,8 @@ def test_depth_is_bounded() -> None:
     assert positions.line(("a",) * (MAX_DEPTH + 5)) == 2
 
 
-@pytest.mark.parametrize("text", ["=", "[", "a", "a =", "a = [", "a = [1 2]", "a = {", 'a = "', "a = [1,,]", "[[a]\n", "]"])
+@pytest.mark.parametrize(
+    "text", ["=", "[", "a", "a =", "a = [", "a = [1 2]", "a = {", 'a = "', "a = [1,,]", "[[a]\n", "]"]
+)
 def test_a_text_that_is_not_toml_ends_the_scan(text: str) -> None:
     assert Positions(text).line(("a",)) == 1
