@@ -86,15 +86,15 @@ class Conductor:
         utc_us: Callable[[], int],
         monotonic: Callable[[], float],
         later: Callable[[float, Callable[[], None]], object],
-        report: Callable[[Job, Exception], None],
+        report: Callable[[object, Exception], None],
         nonce: Callable[[], bytes] = lambda: os.urandom(8),
     ) -> None:
-        """`later(seconds, call)` is the loop's timer; `report` is told of every job that raised."""
+        """`later(seconds, call)` is the loop's timer; `report` is told of every job or saga that raised."""
         self._store = store
         self._utc_us = utc_us
         self._monotonic = monotonic
         self._later = later
-        self._report = report
+        self.report = report
         self._nonce = nonce
         self._lanes: dict[bytes, _Lane] = {}
         self.conflicts = 0
@@ -166,7 +166,7 @@ class Conductor:
             return error
         except Exception as error:
             # Whatever a job raises is our bug or a damaged document: it must not take its neighbours down.
-            self._report(job, error)
+            self.report(job, error)
             return JobFailed(f"{type(error).__name__}: {error}")
         workspace.merge(overlay)
         return result

@@ -1,8 +1,8 @@
 """Work that needs several reads and commits, written as a generator that never touches a loop.
 
 A saga yields what it needs and is sent the result; `start` drives it with the store's and the conductor's callbacks. A
-store that fails is raised inside the saga as `StoreUnavailable`. So a saga runs unchanged under a loop, in the simulator
-and in a test.
+store that fails is raised inside the saga as `StoreUnavailable`. So a saga runs unchanged under a loop, in the
+simulator and in a test.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from balance.store import CommitOutcome, ReadOutcome, Store, StoreFailure, Transaction
-from ocs.charging.conductor import ChargingError, Conductor, StoreUnavailable
+from ocs.charging.conductor import ChargingError, Conductor, JobFailed, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ class Scan(NamedTuple):
     """A page of an index; the result is a sequence of members."""
 
     partition: int
-    index: bytes
+    name: bytes
     after: bytes
     limit: int
 
@@ -118,6 +118,10 @@ class _Run:
             self._done(end.value)
         except ChargingError as error:
             self._done(error)
+        except Exception as error:
+            # Our bug or a damaged document: this saga ends, loudly; the callback that brought us here goes on.
+            self._conductor.report(self._saga, error)
+            self._done(JobFailed(f"{type(error).__name__}: {error}"))
         else:
             self._perform(request)
 
@@ -130,7 +134,7 @@ class _Run:
         elif isinstance(request, Commit):
             store.commit(request.partition, (request.transaction,), self._on_commit)
         elif isinstance(request, Scan):
-            store.scan(request.partition, request.index, request.after, request.limit, self.resume)
+            store.scan(request.partition, request.name, request.after, request.limit, self.resume)
         else:
             store.outbox(request.partition, request.after, request.limit, self.resume)
 
@@ -166,4 +170,3 @@ def start(
 ) -> None:
     """Run a saga; `done` gets its return value or the `ChargingError` that ended it."""
     _Run(saga, store, conductor, deadline, done).resume(None)
-

@@ -119,6 +119,14 @@ class Workspace:
         slot = self._find(key)
         self._slots[key] = _Slot(slot.schema, None, 0, True)
 
+    def present(self, key: bytes) -> bool:
+        """Whether a document exists, of whatever kind."""
+        return self._find(key).body is not None
+
+    def put_record(self, key: bytes, name: str, now_us: int, ttl_s: int) -> None:
+        """Note under a key of its own that something was done, so that its repeat does nothing."""
+        self.put(key, OperationRecord(name, b"", b"", now_us // 1_000_000), ttl_s)
+
     def account(self) -> Account | None:
         """The lane's account."""
         return self.get(self.account_key, Account)

@@ -1,0 +1,183 @@
+"""What operators do to accounts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from balance.account import MAIN_BUCKET, Account, AccountStatus, Bucket, BucketKind, IdentityRecord, new_account
+from balance.documents import account_key, identity_key
+from balance.ledger import Cause, Entry, Verb
+from balance.money import format_micros
+from balance.posting import BucketsExhausted, Posting
+from ocs.charging.engine import Engine
+from ocs.charging.identities import claim, find_account
+from ocs.charging.operations import Change, OperationRefused, Order, check_name, open_account
+from ocs.charging.saga import Saga
+from ocs.charging.workspace import Workspace
+
+ACCOUNTS_INDEX = b"accounts"
+
+
+class TopUp(msgspec.Struct, frozen=True):
+    """What is put in. Money without an end goes to the main bucket, anything else into a bucket of its own."""
+
+    amount: int
+    kind: int = BucketKind.MONEY
+    valid_until_s: int = 0
+    priority: int = 0
+    service_context: str = ""
+    rating_group: int = -1
+
+
+def create_account(
+    engine: Engine, order: Order, account: str, currency: int, exponent: int, credit_limit_micros: int, partition: int
+) -> Saga[dict[str, Any]]:
+    """Create an account in a partition of the caller's choice; a claim that is there already decides it instead."""
+    check_name("account", account)
+    at = identity_key("account", account, engine.store.partitions)
+    record = yield from claim(engine, at, IdentityRecord(partition, account, "", 0))
+    change = Change(engine, "create", order, (account, currency, exponent, credit_limit_micros))
+
+    def work(workspace: Workspace, now_us: int) -> tuple[dict[str, Any], Sequence[Entry]]:
+        if workspace.account() is not None:
+            raise OperationRefused("exists", "account", f"account {account!r} exists already")
+        fresh = new_account(account, currency, exponent, credit_limit_micros, now_us // 1_000_000)
+        workspace.put_account(fresh)
+        workspace.index(ACCOUNTS_INDEX, account.encode(), True)
+        return describe_account(fresh), ()
+
+    return (yield from change.saga(record.partition, account, (), work))
+
+
+def top_up(engine: Engine, order: Order, account: str, what: TopUp) -> Saga[dict[str, Any]]:
+    """Put money or units in."""
+    partition = yield from find_account(engine, account)
+    change = Change(engine, "topup", order, (account, what))
+
+    def work(workspace: Workspace, now_us: int) -> tuple[dict[str, Any], Sequence[Entry]]:
+        posting = Posting(open_account(workspace, account), now_us // 1_000_000)
+        if what.amount <= 0:
+            raise OperationRefused("invalid", "amount", "expected an amount above zero")
+        if what.valid_until_s and what.valid_until_s <= posting.now_s:
+            raise OperationRefused("invalid", "expires", "expected a time to come")
+        posting.credit(_bucket_for(posting, what), what.amount, Verb.TOP_UP, Cause.OPERATOR)
+        return _write(workspace, partition, posting), posting.entries
+
+    return (yield from change.saga(partition, account, (), work))
+
+
+def adjust(engine: Engine, order: Order, account: str, bucket_id: int, amount: int) -> Saga[dict[str, Any]]:
+    """Correct a bucket by an amount of either sign; never below zero, or below minus the limit for the main bucket."""
+    partition = yield from find_account(engine, account)
+    change = Change(engine, "adjust", order, (account, bucket_id, amount))
+
+    def work(workspace: Workspace, now_us: int) -> tuple[dict[str, Any], Sequence[Entry]]:
+        posting = Posting(open_account(workspace, account), now_us // 1_000_000)
+        bucket = posting.account.bucket(bucket_id)
+        if bucket is None:
+            raise OperationRefused("not_found", "bucket", f"account {account!r} has no bucket {bucket_id}")
+        _check_adjustment(posting.account, bucket, amount)
+        posting.credit(bucket, amount, Verb.ADJUST, Cause.OPERATOR)
+        return _write(workspace, partition, posting), posting.entries
+
+    return (yield from change.saga(partition, account, (), work))
+
+
+def _check_adjustment(account: Account, bucket: Bucket, amount: int) -> None:
+    if amount == 0:
+        raise OperationRefused("invalid", "amount", "expected an amount other than zero")
+    limit = account.credit_limit_micros if bucket.id == MAIN_BUCKET else 0
+    if amount < 0 and bucket.free + limit + amount < 0:
+        free = bucket.free + limit
+        text = format_micros(free, account.exponent) if bucket.kind == BucketKind.MONEY else str(free)
+        raise OperationRefused("conflict", "amount", f"only {text} of bucket {bucket.id} is free")
+
+
+def set_status(engine: Engine, order: Order, account: str, status: AccountStatus) -> Saga[dict[str, Any]]:
+    """Suspend, resume or close an account. Closing needs an account without sessions and without stock."""
+    partition = yield from find_account(engine, account)
+    name = {AccountStatus.ACTIVE: "resume", AccountStatus.SUSPENDED: "suspend", AccountStatus.CLOSED: "close"}[status]
+    change = Change(engine, name, order, (account, int(status)))
+
+    def work(workspace: Workspace, now_us: int) -> tuple[dict[str, Any], Sequence[Entry]]:
+        found = open_account(workspace, account)
+        if status is AccountStatus.CLOSED:
+            _check_closable(found)
+        found.status = status
+        workspace.put_account(found)
+        return describe_account(found), ()
+
+    return (yield from change.saga(partition, account, (), work))
+
+
+def _check_closable(account: Account) -> None:
+    if account.open_sessions or any(bucket.reserved for bucket in account.buckets):
+        message = f"account {account.id!r} has {account.open_sessions} open sessions; suspend it and wait for their end"
+        raise OperationRefused("conflict", "account", message)
+    left = [bucket for bucket in account.buckets if bucket.posted]
+    if left:
+        buckets = ", ".join(str(bucket.id) for bucket in left)
+        raise OperationRefused("conflict", "account", f"buckets {buckets} are not empty; adjust them to zero first")
+
+
+def _bucket_for(posting: Posting, what: TopUp) -> Bucket:
+    plain = not (what.valid_until_s or what.priority or what.service_context or what.rating_group != -1)
+    if what.kind == BucketKind.MONEY and plain:
+        return posting.bucket(MAIN_BUCKET)
+    bucket = Bucket(
+        id=0,
+        kind=what.kind,
+        priority=what.priority,
+        valid_until_s=what.valid_until_s,
+        service_context=what.service_context,
+        rating_group=what.rating_group,
+    )
+    try:
+        return posting.add_bucket(bucket)
+    except BucketsExhausted as error:
+        raise OperationRefused("conflict", "account", str(error)) from error
+
+
+def _write(workspace: Workspace, partition: int, posting: Posting) -> dict[str, Any]:
+    """Write the account and have the sweeper look at it when its next bucket ends."""
+    account = posting.account
+    workspace.put_account(account)
+    ends = [b.valid_until_s for b in account.buckets if b.valid_until_s > posting.now_s and b.posted]
+    if ends:
+        workspace.due(account_key(partition, account.id), min(ends) * 1_000_000)
+    return describe_account(account)
+
+
+def describe_account(account: Account) -> dict[str, Any]:
+    """An account as JSON: money in micro-units and as text, units as integers."""
+    return {
+        "account": account.id,
+        "status": AccountStatus(account.status).name.lower(),
+        "currency": account.currency,
+        "exponent": account.exponent,
+        "credit_limit_micros": account.credit_limit_micros,
+        "balance_micros": account.posted_micros,
+        "reserved_micros": account.reserved_micros,
+        "available_micros": account.available_micros,
+        "open_sessions": account.open_sessions,
+        "created_s": account.created_s,
+        "buckets": [describe_bucket(bucket) for bucket in account.buckets],
+    }
+
+
+def describe_bucket(bucket: Bucket) -> dict[str, Any]:
+    """A bucket as JSON."""
+    return {
+        "bucket": bucket.id,
+        "kind": BucketKind(bucket.kind).name.lower(),
+        "posted": bucket.posted,
+        "reserved": bucket.reserved,
+        "free": bucket.free,
+        "priority": bucket.priority,
+        "valid_until_s": bucket.valid_until_s or None,
+        "service_context": bucket.service_context or None,
+        "rating_group": None if bucket.rating_group == -1 else bucket.rating_group,
+    }

@@ -1,0 +1,255 @@
+"""The conductor of a request: find its documents, run its job in the account's lane, count what happened.
+
+The engine is in no protocol's words and touches no socket: `charge` takes a `ChargingRequest` and calls back with an
+`Outcome`, after the commit that it rests on, or with a `ChargingError` when there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from balance.account import IDENTITY_SCHEMA, IdentityRecord, Subscriber
+from balance.documents import identity_key, locator_key, operation_key
+from balance.store import Conflict, Store, Transaction, Write
+from ocs.charging.conductor import ChargingError, Conductor
+from ocs.charging.event_jobs import EventJob
+from ocs.charging.pricing import Catalogues
+from ocs.charging.requests import ChargingRequest, Identity, Outcome, RequestKind, Result
+from ocs.charging.saga import Apply, Commit, Read, Saga, start
+from ocs.charging.session import LOCATOR_SCHEMA, Locator
+from ocs.charging.session_jobs import Answer, Charger, SessionJob, Target, record_orphan
+from ocs.charging.settings import ChargingSettings
+from ocs.charging.workspace import SCHEMAS, Workspace, decode_document, encode_document
+
+T = TypeVar("T")
+
+IDENTITIES_MOST = 8
+"""Identities of one request that are looked up; a client that sends more is looked up by the first ones."""
+
+
+class Found:
+    """Where the identities of a request lead."""
+
+    __slots__ = ("identities", "result", "target")
+
+    def __init__(self, result: Result, target: Target | None = None, identities: tuple[Identity, ...] = ()) -> None:
+        self.result = result
+        self.target = target
+        self.identities = identities
+
+
+class Counters:
+    """What an operator wants to see of charging; plain integers, gathered at scrape."""
+
+    __slots__ = ("altered_repeats", "failed_jobs", "forgotten_repeats", "orphans", "repeats", "results")
+
+    def __init__(self) -> None:
+        self.repeats = 0
+        self.altered_repeats = 0
+        self.forgotten_repeats = 0
+        self.orphans = 0
+        self.failed_jobs = 0
+        self.results: dict[tuple[int, str], int] = {}
+
+    def count(self, request: ChargingRequest, answer: Answer) -> None:
+        """Count one answer."""
+        self.repeats += answer.repeated
+        self.altered_repeats += answer.altered
+        self.forgotten_repeats += answer.forgotten
+        key = (int(request.kind), answer.outcome.result.value)
+        self.results[key] = self.results.get(key, 0) + 1
+
+
+class Engine:
+    """Charging over one store."""
+
+    def __init__(
+        self,
+        store: Store,
+        conductor: Conductor,
+        settings: ChargingSettings,
+        catalogues: Catalogues,
+        secret: bytes,
+        utc_us: Callable[[], int],
+        nonce: Callable[[], bytes],
+    ) -> None:
+        """`secret` signs refund tokens; `nonce` gives 8 random octets for each document written outside a lane."""
+        self.store = store
+        self.conductor = conductor
+        self.settings = settings
+        self.catalogues = catalogues
+        self.counters = Counters()
+        self._secret = secret
+        self._utc_us = utc_us
+        self.nonce = nonce
+
+    @property
+    def charger(self) -> Charger:
+        """What jobs need; made anew so that they see the current catalogue."""
+        return Charger(self.catalogues, self.settings)
+
+    def now_s(self) -> int:
+        """UTC seconds of the charging clock."""
+        return self._utc_us() // 1_000_000
+
+    def charge(
+        self, request: ChargingRequest, deadline: float, done: Callable[[Outcome | ChargingError], None]
+    ) -> None:
+        """Process one request. `deadline`: monotonic seconds after which it is not begun any more."""
+
+        def finish(answer: Answer | ChargingError) -> None:
+            if isinstance(answer, ChargingError):
+                done(answer)
+                return
+            self.counters.count(request, answer)
+            if answer.refresh_locator:
+                self.run(self._refresh_locator(request), deadline, lambda result: None)
+            done(answer.outcome)
+
+        saga = self._event(request) if request.kind is RequestKind.EVENT else self._session(request)
+        self.run(saga, deadline, finish)
+
+    def run(self, saga: Saga[T], deadline: float, done: Callable[[T | ChargingError], None]) -> None:
+        """Run any saga over this engine's store and lanes."""
+        start(saga, self.store, self.conductor, deadline, done)
+
+    # Where things are
+
+    def _locator_at(self, session_id: str) -> tuple[int, bytes]:
+        return locator_key(session_id, self.store.partitions)
+
+    def _session(self, request: ChargingRequest) -> Saga[Answer]:
+        at = self._locator_at(request.session_id)
+        if request.kind is RequestKind.INITIAL:
+            return (yield from self._initial(request, at))
+        documents = yield Read((at,))
+        data = documents[at[1]]
+        if data is None:
+            return (yield from self._unknown(request))
+        locator = decode_document(data, Locator, LOCATOR_SCHEMA)
+        target = Target(locator.partition, locator.account, locator.subscriber)
+        answer: Answer = yield self._job(SessionJob(self.charger, target, request), target)
+        if answer.outcome.result is Result.UNKNOWN_SESSION and not answer.repeated:
+            yield from self._orphan(request, target)
+        return answer
+
+    def _initial(self, request: ChargingRequest, at: tuple[int, bytes]) -> Saga[Answer]:
+        if not request.identities:
+            return Answer(Outcome(Result.IDENTITY_MISSING, detail="identity"))
+        documents, found = yield from self._look_up(request.identities, (at,))
+        if found.target is None:
+            return Answer(Outcome(found.result, detail="identity"))
+        target = yield from self._locate(at, documents[at[1]], found.target, self.settings.locator_s)
+        if target is None:
+            return Answer(Outcome(Result.UNABLE_TO_COMPLY, detail="session_of_another_account"))
+        answer: Answer = yield self._job(SessionJob(self.charger, target, request, found.identities), target)
+        return answer
+
+    def _event(self, request: ChargingRequest) -> Saga[Answer]:
+        if not request.identities:
+            return Answer(Outcome(Result.IDENTITY_MISSING, detail="identity"))
+        at = self._locator_at(request.session_id)
+        documents, found = yield from self._look_up(request.identities, (at,))
+        if found.target is None:
+            return Answer(Outcome(found.result, detail="identity"))
+        ttl_s = self.settings.event_kept_s + 600
+        target = yield from self._locate(at, documents[at[1]], found.target, ttl_s)
+        if target is None:
+            return Answer(Outcome(Result.UNABLE_TO_COMPLY, detail="session_of_another_account"))
+        job = EventJob(self.charger, target, request, found.identities, self._secret)
+        answer: Answer = yield self._job(job, target)
+        return answer
+
+    def _job(self, job: SessionJob | EventJob, target: Target) -> Apply:
+        return Apply(target.partition, target.account, job.keys(), job.apply)
+
+    def _locate(self, at: tuple[int, bytes], data: bytes | None, target: Target, ttl_s: int) -> Saga[Target | None]:
+        """Create the locator before the session's first commit (LEDGER §3); `None`: it leads to another subscriber."""
+        if data is None:
+            locator = Locator(target.partition, target.account, target.subscriber)
+            data = encode_document(None, self.nonce(), LOCATOR_SCHEMA, locator)
+            verdict = yield Commit(at[0], Transaction((Write(at[1], None, data, ttl_s),)))
+            if not isinstance(verdict, Conflict):
+                return target
+            data = verdict.documents[at[1]]
+            if data is None:
+                return None
+        known = decode_document(data, Locator, LOCATOR_SCHEMA)
+        same = (known.account, known.subscriber) == (target.account, target.subscriber)
+        return Target(known.partition, known.account, known.subscriber) if same else None
+
+    def _refresh_locator(self, request: ChargingRequest) -> Saga[None]:
+        """Write a locator anew before its time to live runs out under a session that lives on."""
+        at = self._locator_at(request.session_id)
+        documents = yield Read((at,))
+        data = documents[at[1]]
+        if data is not None:
+            locator = decode_document(data, Locator, LOCATOR_SCHEMA)
+            fresh = encode_document(data[:16], self.nonce(), LOCATOR_SCHEMA, locator)
+            yield Commit(at[0], Transaction((Write(at[1], data[:16], fresh, self.settings.locator_s),)))
+
+    def _look_up(
+        self, identities: Sequence[Identity], beside: tuple[tuple[int, bytes], ...]
+    ) -> Saga[tuple[dict[bytes, bytes | None], Found]]:
+        """Read the identities, and what stands `beside` them, at once; then decide whom they name (CC-012…CC-014)."""
+        places = [(one, identity_key(one.kind, one.value, self.store.partitions)) for one in identities]
+        places = places[:IDENTITIES_MOST]
+        documents = yield Read((*beside, *(at for _, at in places)))
+        hits: list[tuple[Identity, Target]] = []
+        for identity, at in places:
+            data = documents[at[1]]
+            if data is not None:
+                record = decode_document(data, IdentityRecord, IDENTITY_SCHEMA)
+                hits.append((identity, Target(record.partition, record.account, record.subscriber)))
+        if len({target for _, target in hits}) > 1:
+            hits = yield from self._really_listed(hits)
+        if not hits:
+            return documents, Found(Result.USER_UNKNOWN)
+        if len({target for _, target in hits}) > 1:
+            return documents, Found(Result.CONTRADICTING_IDENTITIES)
+        return documents, Found(Result.SUCCESS, hits[0][1], tuple(identity for identity, _ in hits))
+
+    def _really_listed(self, hits: list[tuple[Identity, Target]]) -> Saga[list[tuple[Identity, Target]]]:
+        """Drop claims that no subscriber lists: they were left behind by a change that never finished."""
+        documents = yield Read(tuple((target.partition, target.subscriber_key) for _, target in hits))
+        listed = []
+        for identity, target in hits:
+            data = documents[target.subscriber_key]
+            if data is None:
+                continue
+            subscriber = decode_document(data, Subscriber, SCHEMAS[Subscriber])
+            if any((one.kind, one.value) == (identity.kind, identity.value) for one in subscriber.identities):
+                listed.append((identity, target))
+        return listed
+
+    # Usage of sessions that are not open
+
+    def _unknown(self, request: ChargingRequest) -> Saga[Answer]:
+        """No locator: 5002; usage with a known identity is recorded once (CC-037, CC-038)."""
+        answer = Answer(Outcome(Result.UNKNOWN_SESSION))
+        if request.identities and any(service.used for service in request.services):
+            _, found = yield from self._look_up(request.identities, ())
+            if found.target is not None:
+                yield from self._orphan(request, found.target)
+        return answer
+
+    def _orphan(self, request: ChargingRequest, target: Target) -> Saga[None]:
+        """Record usage under a key of its own; a session that has a tombstone did so itself."""
+        if not any(service.used for service in request.services):
+            return
+        name = f"orphan:{request.session_id}:{int(request.kind)}:{request.number}"
+        key = operation_key(target.partition, name)
+        job = SessionJob(self.charger, target, request)
+        charger = self.charger
+
+        def apply(workspace: Workspace, now_us: int) -> None:
+            account = workspace.account()
+            if account is None or workspace.present(key) or workspace.present(job.session_key):
+                return
+            subscriber = workspace.get(target.subscriber_key, Subscriber)
+            record_orphan(workspace, account, subscriber, request, charger, now_us)
+            workspace.put_record(key, name, now_us, charger.settings.tombstone_s)
+
+        self.counters.orphans += 1
+        yield Apply(target.partition, target.account, (*job.keys(), key), apply)

@@ -1,0 +1,119 @@
+"""The frame of every change by an operator: keyed, with a reason and a name, one commit.
+
+The change itself runs in the account's lane through the pen of `balance.posting`, together with an operation document,
+so that a repeat under the same key answers the same and does nothing (LEDGER §4).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from balance.account import Account, AccountStatus, OperationRecord
+from balance.documents import operation_key
+from balance.ledger import EVENT_SCHEMA, Entry, Event
+from ocs.charging.conductor import ChargingError
+from ocs.charging.engine import Engine
+from ocs.charging.saga import Apply, Saga
+from ocs.charging.workspace import Workspace
+
+
+class OperationRefused(ChargingError):
+    """The change cannot be made; nothing was changed. `kind`: not_found, exists, conflict or invalid."""
+
+    def __init__(self, kind: str, field: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.field = field
+
+
+class Order(msgspec.Struct, frozen=True):
+    """Who asks for a change, why, and under which key."""
+
+    key: str
+    who: str
+    reason: str
+
+
+class Change:
+    """One keyed change in an account's lane: the frame that every operation shares."""
+
+    def __init__(self, engine: Engine, name: str, order: Order, content: object) -> None:
+        self.name = name
+        self.order = order
+        self.digest = hashlib.blake2b(msgspec.json.encode((name, content)), digest_size=8).digest()
+        self._kept_s = engine.settings.operation_kept_s
+
+    def saga(
+        self,
+        partition: int,
+        account: str,
+        keys: Sequence[bytes],
+        work: Callable[[Workspace, int], tuple[dict[str, Any], Sequence[Entry]]],
+        subscriber: str = "",
+    ) -> Saga[dict[str, Any]]:
+        """Run `work` once under the key; a repeat gives the stored answer, marked `repeated`."""
+        record_key = operation_key(partition, f"{account}:{self.order.key}")
+
+        def apply(workspace: Workspace, now_us: int) -> dict[str, Any]:
+            record = workspace.get(record_key, OperationRecord)
+            if record is not None:
+                return self._repeat(record)
+            answer, entries = work(workspace, now_us)
+            answer = {**answer, "key": self.order.key}
+            stored = OperationRecord(self.order.key, self.digest, msgspec.json.encode(answer), now_us // 1_000_000)
+            workspace.put(record_key, stored, self._kept_s)
+            workspace.event(self._event(account, subscriber, entries, now_us))
+            return {**answer, "repeated": False}
+
+        result: dict[str, Any] = yield Apply(partition, account, (record_key, *keys), apply)
+        return result
+
+    def _repeat(self, record: OperationRecord) -> dict[str, Any]:
+        if record.digest != self.digest:
+            message = f"key {self.order.key!r} was used for another change; expected a new key"
+            raise OperationRefused("conflict", "key", message)
+        answer: dict[str, Any] = msgspec.json.decode(record.outcome)
+        return {**answer, "repeated": True}
+
+    def _event(self, account: str, subscriber: str, entries: Sequence[Entry], now_us: int) -> Event:
+        return Event(
+            schema=EVENT_SCHEMA,
+            account=account,
+            version=0,
+            n=0,
+            at_us=now_us,
+            kind="operation",
+            entries=tuple(entries),
+            subscriber=subscriber,
+            operation=self.name,
+            key=self.order.key,
+            who=self.order.who,
+            reason=self.order.reason,
+        )
+
+
+def required_account(workspace: Workspace, name: str) -> Account:
+    """The lane's account; refused if there is none."""
+    account = workspace.account()
+    if account is None:
+        raise OperationRefused("not_found", "account", f"no account {name!r}")
+    return account
+
+
+def open_account(workspace: Workspace, name: str) -> Account:
+    """The lane's account; refused if there is none or it is closed."""
+    account = required_account(workspace, name)
+    if account.status == AccountStatus.CLOSED:
+        raise OperationRefused("conflict", "account", f"account {name!r} is closed")
+    return account
+
+
+def check_name(field: str, name: str) -> None:
+    """Refuse a name that could not be typed, shown or kept in a key."""
+    if not name or len(name) > 64 or any(c.isspace() or not c.isprintable() or c in "{}:" for c in name):
+        message = f"{name!r} is no {field} id: expected 1 to 64 printable characters without space, colon or braces"
+        raise OperationRefused("invalid", field, message)
