@@ -27,6 +27,8 @@ _ROOT_KEYS = ("name", "currency", "tariff", "final_unit", "plan")
 _PLAN_KEYS = ("name", "currency", "rule")
 _TOML_LINE = re.compile(r" *\(at line ([0-9]+), column [0-9]+\)$")
 _TOML_END = " (at end of document)"
+# A key of n parts costs tomllib the square of n; none of ours has more than one.
+_LONG_KEY = re.compile(r"""(?:^|[{,\[])[ \t]*(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){32}""", re.MULTILINE)
 _LONG_INTEGER = re.compile(r"[0-9_]{1000}")
 
 _Value = TypeVar("_Value")
@@ -58,6 +60,10 @@ def _parse(text: str, filename: str) -> dict[str, Any]:
     if len(text) > MAX_CHARACTERS:
         what = f"the text has {len(text)} characters"
         raise CatalogueError([Problem(filename, 1, what, f"at most {MAX_CHARACTERS}")])
+    long_key = _LONG_KEY.search(text)
+    if long_key:
+        line = text.count("\n", 0, long_key.end()) + 1
+        raise CatalogueError([Problem(filename, line, "a key of more than 32 parts", "a key without dots")])
     try:
         text.encode("utf-8")
         return tomllib.loads(text, parse_float=FractionText)
@@ -142,7 +148,7 @@ class _Loader:
 
     def _plans(self, default: Currency | None, tariffs: dict[str, Tariff | None]) -> list[Plan]:
         tables = self._root.tables("plan", _PLAN_KEYS)
-        if not tables and self._root.is_list("plan"):
+        if self._root.is_empty("plan"):
             self._root.missing("plan", "at least one table `[[plan]]`")
         plans = []
         for table in tables:
@@ -155,17 +161,19 @@ class _Loader:
 
     def _rules(self, plan: Table, tariffs: dict[str, Tariff | None], currency: Currency | None) -> list[Rule]:
         tables = plan.tables("rule", RULE_KEYS)
-        if not tables and plan.is_list("rule"):
+        if plan.is_empty("rule"):
             plan.problem("rule", "the plan has no rules", "at least one table `[[plan.rule]]`")
         rules = []
         for table in tables:
             rule = read_rule(table, tariffs, currency)
-            if rule is not None:
-                self._keys += rule.combinations
-                rules.append((table, rule))
-        if self._keys > MAX_KEYS:
-            plan.problem("rule", f"all rules up to here name {self._keys} combinations", f"at most {MAX_KEYS}")
-            return []
+            if rule is None:
+                continue
+            self._keys += rule.combinations
+            if self._keys > MAX_KEYS:
+                what = f"the rules up to here name {self._keys} combinations of rating group and service identifier"
+                self._report.problem(table.path, what, f"at most {MAX_KEYS}")
+                return []
+            rules.append((table, rule))
         lint.check_rules(rules)
         lint.check_units(rules)
         return [rule for _, rule in rules]

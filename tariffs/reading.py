@@ -69,9 +69,9 @@ class Table:
         """Whether the key is present, with whatever value."""
         return key in self._values
 
-    def is_list(self, key: str) -> bool:
-        """Whether the key is absent or holds a list."""
-        return isinstance(self._values.get(key, []), list)
+    def is_empty(self, key: str) -> bool:
+        """Whether the key is absent or holds an empty list."""
+        return bool(self._values.get(key, []) == [])
 
     @property
     def line(self) -> int:
