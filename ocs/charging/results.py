@@ -1,7 +1,7 @@
 """The one table from the engine's results to the codes of each protocol (credit-control.md §14).
 
-Diameter has two levels: the command's Result-Code and the one inside Multiple-Services-Credit-Control. A result that has
-no code at the inner level can only end the whole request.
+Diameter has two levels: the command's Result-Code and the one inside Multiple-Services-Credit-Control. A result that
+has no code at the inner level can only end the whole request.
 """
 
 from __future__ import annotations

@@ -1,0 +1,247 @@
+"""What operators look at: accounts, subscribers, sessions, the ledger and the explanation of a session. Read only.
+
+Lists come in pages with a cursor, so that no list stalls charging. A cursor is opaque to the caller: the partition and
+the last member or sequence number seen there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from balance.account import Account, BucketKind, Subscriber
+from balance.documents import account_key, locator_key, session_key
+from balance.ledger import Event, decode_event
+from balance.store import MAX_PAGE
+from ocs.charging.account_operations import ACCOUNTS_INDEX, describe_account
+from ocs.charging.engine import Engine
+from ocs.charging.identities import find_account, find_subscriber
+from ocs.charging.operations import OperationRefused
+from ocs.charging.saga import Outbox, Read, Saga, Scan
+from ocs.charging.session import LOCATOR_SCHEMA, SESSION_SCHEMA, Locator, Session
+from ocs.charging.session_jobs import SESSIONS_INDEX, Target, account_sessions_index, peer_sessions_index
+from ocs.charging.subscriber_operations import SUBSCRIBERS_INDEX, account_subscribers_index, describe_subscriber
+from ocs.charging.workspace import SCHEMAS, decode_document
+
+Page = dict[str, Any]
+"""`{"items": [...], "next": cursor or None}`."""
+
+
+def list_accounts(engine: Engine, cursor: str | None = None, limit: int = 100) -> Saga[Page]:
+    """Accounts, each as `describe_account`."""
+    members, following = yield from _members(engine, ACCOUNTS_INDEX, cursor, limit)
+    items = []
+    documents = yield Read(tuple((partition, account_key(partition, name)) for partition, name in members))
+    for partition, name in members:
+        data = documents[account_key(partition, name)]
+        if data is not None:
+            items.append(describe_account(decode_document(data, Account, SCHEMAS[Account])))
+    return {"items": items, "next": following}
+
+
+def show_account(engine: Engine, account: str) -> Saga[dict[str, Any]]:
+    """One account with its subscribers' ids."""
+    partition = yield from find_account(engine, account)
+    found = yield from _account(partition, account)
+    names = yield Scan(partition, account_subscribers_index(account), b"", MAX_PAGE)
+    return {**describe_account(found), "subscribers": [name.decode() for name in names]}
+
+
+def list_subscribers(engine: Engine, cursor: str | None = None, limit: int = 100) -> Saga[Page]:
+    """Subscribers, each as `describe_subscriber`."""
+    members, following = yield from _members(engine, SUBSCRIBERS_INDEX, cursor, limit)
+    targets = [Target(partition, "", name) for partition, name in members]
+    documents = yield Read(tuple((target.partition, target.subscriber_key) for target in targets))
+    found = [documents[target.subscriber_key] for target in targets]
+    items = [describe_subscriber(decode_document(d, Subscriber, SCHEMAS[Subscriber])) for d in found if d is not None]
+    return {"items": items, "next": following}
+
+
+def show_subscriber(engine: Engine, name: str) -> Saga[dict[str, Any]]:
+    """One subscriber, by its id or any identity, with its account."""
+    target = yield from find_subscriber(engine, name)
+    documents = yield Read(((target.partition, target.subscriber_key),))
+    data = documents[target.subscriber_key]
+    if data is None:
+        raise OperationRefused("not_found", "subscriber", f"no subscriber {name!r}")
+    subscriber = describe_subscriber(decode_document(data, Subscriber, SCHEMAS[Subscriber]))
+    account = yield from _account(target.partition, target.account)
+    return {**subscriber, "balance": describe_account(account)}
+
+
+def list_sessions(
+    engine: Engine, account: str | None = None, peer: str | None = None, cursor: str | None = None, limit: int = 100
+) -> Saga[Page]:
+    """Open sessions: all, those of an account, or those of a peer (Origin-Host)."""
+    index = SESSIONS_INDEX
+    if account is not None:
+        yield from find_account(engine, account)
+        index = account_sessions_index(account)
+    elif peer is not None:
+        index = peer_sessions_index(peer)
+    members, following = yield from _members(engine, index, cursor, limit)
+    documents = yield Read(tuple((partition, session_key(partition, name)) for partition, name in members))
+    items = []
+    for partition, name in members:
+        data = documents[session_key(partition, name)]
+        if data is not None:
+            items.append(describe_session(decode_document(data, Session, SESSION_SCHEMA)))
+    return {"items": items, "next": following}
+
+
+def show_session(engine: Engine, session_id: str) -> Saga[dict[str, Any]]:
+    """One session, open or closed not long ago."""
+    _, session = yield from _session(engine, session_id)
+    if session is None:
+        raise OperationRefused("not_found", "session", f"session {session_id!r} is no longer kept; see `explain`")
+    return describe_session(session)
+
+
+def explain(engine: Engine, session_id: str) -> Saga[dict[str, Any]]:
+    """Every event of a session, oldest first: what was rated how, and what moved."""
+    locator, session = yield from _session(engine, session_id)
+    events: list[dict[str, Any]] = []
+    after = 0
+    while True:
+        page = yield Outbox(locator.partition, after, MAX_PAGE)
+        for item in page:
+            event = decode_event(item.event)
+            if event.session_id == session_id:
+                events.append(describe_event(event))
+        if len(page) < MAX_PAGE:
+            break
+        after = page[-1].sequence
+    summary = None if session is None else describe_session(session)
+    return {"session": session_id, "account": locator.account, "summary": summary, "events": events}
+
+
+def ledger(engine: Engine, account: str, cursor: str | None = None, limit: int = 100) -> Saga[Page]:
+    """Events of an account in the order they were committed, with their entries.
+
+    One call looks through at most `SEARCH_MOST` events of the partition; an empty page with a cursor means: go on.
+    """
+    partition = yield from find_account(engine, account)
+    after = _number(cursor)
+    items: list[dict[str, Any]] = []
+    for _ in range(SEARCH_MOST // MAX_PAGE):
+        page = yield Outbox(partition, after, MAX_PAGE)
+        for item in page:
+            after = item.sequence
+            event = decode_event(item.event)
+            if event.account == account:
+                items.append(describe_event(event))
+                if len(items) == limit:
+                    return {"items": items, "next": str(after)}
+        if len(page) < MAX_PAGE:
+            return {"items": items, "next": None}
+    return {"items": items, "next": str(after)}
+
+
+SEARCH_MOST = 20_000
+
+
+def _number(cursor: str | None) -> int:
+    if cursor is None:
+        return 0
+    if not cursor.isascii() or not cursor.isdigit():
+        raise OperationRefused("invalid", "cursor", f"{cursor!r} is no cursor of this list")
+    return int(cursor)
+
+
+def _account(partition: int, account: str) -> Saga[Account]:
+    key = account_key(partition, account)
+    documents = yield Read(((partition, key),))
+    data = documents[key]
+    if data is None:
+        raise OperationRefused("not_found", "account", f"no account {account!r}")
+    return decode_document(data, Account, SCHEMAS[Account])
+
+
+def _session(engine: Engine, session_id: str) -> Saga[tuple[Locator, Session | None]]:
+    at = locator_key(session_id, engine.store.partitions)
+    documents = yield Read((at,))
+    data = documents[at[1]]
+    if data is None:
+        raise OperationRefused("not_found", "session", f"no session {session_id!r}")
+    locator = decode_document(data, Locator, LOCATOR_SCHEMA)
+    key = session_key(locator.partition, session_id)
+    documents = yield Read(((locator.partition, key),))
+    found = documents[key]
+    return locator, None if found is None else decode_document(found, Session, SESSION_SCHEMA)
+
+
+def _members(
+    engine: Engine, index: bytes, cursor: str | None, limit: int
+) -> Saga[tuple[list[tuple[int, str]], str | None]]:
+    """A page of an index over all partitions, and the cursor of the next one."""
+    if not 1 <= limit <= MAX_PAGE:
+        raise OperationRefused("invalid", "limit", f"expected 1 to {MAX_PAGE}")
+    start, _, after = ("0", "", "") if cursor is None else cursor.partition(":")
+    members: list[tuple[int, str]] = []
+    position = after.encode()
+    for partition in range(_number(start), engine.store.partitions):
+        names = yield Scan(partition, index, position, limit - len(members))
+        members.extend((partition, name.decode()) for name in names)
+        if len(members) == limit:
+            return members, f"{partition}:{members[-1][1]}"
+        position = b""
+    return members, None
+
+
+def describe_session(session: Session) -> dict[str, Any]:
+    """A session as JSON."""
+    return {
+        "session": session.id,
+        "state": "closed" if session.closed else "open",
+        "close_cause": session.closed or None,
+        "account": session.account,
+        "subscriber": session.subscriber,
+        "peer": session.origin_host,
+        "service_context": session.service_context,
+        "plan": session.plan,
+        "catalogue_version": session.version,
+        "opened_s": session.opened_s,
+        "closed_s": session.closed_s or None,
+        "deadline_s": session.deadline_s or None,
+        "cost_micros": session.cost_micros,
+        "keys": [
+            {
+                "rating_group": state.key.rating_group,
+                "service_identifiers": list(state.key.service_identifiers),
+                "unit": BucketKind(state.unit).name.lower(),
+                "granted": state.granted,
+                "validity_s": state.validity_s,
+                "final": state.final >= 0,
+                "holds": [{"bucket": hold.bucket, "amount": hold.amount} for hold in state.reservation.holds],
+                "used": sum(one.used for one in state.reservation.accumulators),
+            }
+            for state in session.keys
+        ],
+    }
+
+
+_to_builtins: Callable[[object], Any] = msgspec.to_builtins
+
+
+def describe_event(event: Event) -> dict[str, Any]:
+    """An event as JSON, every field by name."""
+    fields = {name: getattr(event, name) for name in event.__struct_fields__ if name not in ("entries", "usage")}
+    return {
+        **fields,
+        "entries": [
+            {
+                **{name: _to_builtins(getattr(entry, name)) for name in entry.__struct_fields__},
+                "kind": BucketKind(entry.kind).name.lower(),
+            }
+            for entry in event.entries
+        ],
+        "usage": [
+            {
+                **{name: _to_builtins(getattr(line, name)) for name in line.__struct_fields__},
+                "unit": BucketKind(line.unit).name.lower() if line.unit else None,
+            }
+            for line in event.usage
+        ],
+    }
