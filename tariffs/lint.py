@@ -38,8 +38,10 @@ def check_rules(rules: Sequence[tuple[Table, Rule]]) -> None:
             )
         elif covered:
             _, group, identifier = keys[next(place for place, line in enumerate(lines) if line is not None)]
-            what = f"service identifier {identifier}" if group is None else f"rating group {group}"
-            table.report.warning(table.path, f"{what} is already taken by the rule in line {covered[0]}")
+            words = [] if group is None else [f"rating group {group}"]
+            words += [] if identifier is None else [f"service identifier {identifier}"]
+            what = f"{' with '.join(words)} is already taken by the rule in line {covered[0]}"
+            table.report.warning(table.path, what)
         for key in keys:
             seen.setdefault(key, rule.line)
 

@@ -67,8 +67,11 @@ def test_splitting_usage_anywhere_gives_the_same_total(tariff: Tariff, parts: li
 
 
 @given(WIDE, UNITS, MONEY, UNITS)
-def test_a_grant_fits_the_money_and_the_next_step_does_not(tariff: Tariff, before: int, money: int, most: int) -> None:
+def test_cc_087_a_grant_fits_the_money_and_the_next_step_does_not(
+    tariff: Tariff, before: int, money: int, most: int
+) -> None:
     units = rating.affordable_units(tariff, before, money, most)
+    # CC-087: Granted octets for monetary accounts are computed in integers: floor(A x unit / price); never float.
     assert 0 <= units <= most
     assert rating.cost_between(tariff, before, before + units) <= max(money, 0)
     if units < most:

@@ -517,6 +517,13 @@ def test_a_rule_of_several_identifiers_is_reachable_behind_rules_of_one() -> Non
     assert problems(hidden) == [f"37: {expected}"]
 
 
+def test_a_pair_that_is_taken_is_named_whole() -> None:
+    rule = '[[plan.rule]]\nservice_context = "a@b"\nrating_group = {}\nservice_identifier = {}\naction = "bar"\n'
+    (warning,) = load(GOOD + rule.format(5, 6) + rule.format("[4, 5]", "6"), "c.toml").warnings
+    what = "rating group 5 with service identifier 6 is already taken by the rule in line 33"
+    assert str(warning) == f"c.toml:38: {what}"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "warning"),
     [
@@ -571,8 +578,8 @@ def test_redirect_addresses_are_checked(kind: str, address: str, good: bool) -> 
         assert found.startswith(f"8: `address` is `{address}`, expected a")
 
 
-def test_restrict_takes_rules_ids_both_or_none() -> None:
-    # CC-108: configurable: rules, ids, both or none.
+def test_cc_108_restrict_takes_rules_ids_both_or_none() -> None:
+    # CC-108: Restriction-Filter-Rule(s) or Filter-Id(s) should be present; configurable: rules, ids, both or none.
     rule = "permit out ip from 192.0.2.0/24 to assigned"
     restrict = changed('address_type = "url"\naddress = "http://topup.example.net/"\n', "KEYS")
     restrict = restrict.replace('"redirect"', '"restrict"')
