@@ -18,6 +18,7 @@ that is wrong. Choices where the standards leave one, or contradict each other:
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -67,6 +68,9 @@ UNIX_EPOCH_NTP = 2_208_988_800
 ERA_SECONDS = 1 << 32
 TIME_LEAST = (1 << 31) - UNIX_EPOCH_NTP
 TIME_MOST = (1 << 31) - 1 + ERA_SECONDS - UNIX_EPOCH_NTP
+
+
+_ENCODING_ERRORS = (ValueError, TypeError, OverflowError, OSError, AttributeError, LookupError, struct.error)
 
 
 class _Bad(Exception):
@@ -356,6 +360,8 @@ def _octets(value: Any) -> bytes:
 
 
 def _encode_fixed(kind: int, value: Any) -> bytes:
+    if kind not in (FLOAT32, FLOAT64) and not isinstance(value, int):
+        raise TypeError(f"value of type {type(value).__name__}, expected int")
     if kind == TIME:
         if not TIME_LEAST <= value <= TIME_MOST:
             raise ValueError("time outside of the two eras")
@@ -394,10 +400,8 @@ class Codec:
         if len(data) < HEADER_OCTETS:
             raise self.local_error(f"{len(data)} octets are not a message")
         message = Message(bytes(data))
-        try:
+        with contextlib.suppress(_Stop):
             _Decoding(self, message, tolerated).sequence(HEADER_OCTETS, len(data), None, message.avps)
-        except _Stop:
-            pass
         return message
 
     def encode_avp(self, key: int, value: Any, flags: int | None = None) -> bytes:
@@ -408,8 +412,8 @@ class Codec:
         """
         try:
             return self._encode(key, value, flags, 1)
-        except (ValueError, TypeError, OverflowError, struct.error, OSError, AttributeError) as error:
-            raise self.local_error(f"{self._name(key)}: {error}") from error
+        except _ENCODING_ERRORS as error:
+            raise self.local_error(f"AVP {key}: {error}") from error
 
     def encode_message(
         self, command: int, application: int, flags: int, hop_by_hop: int, end_to_end: int, avps: Iterable[Any]
