@@ -179,7 +179,7 @@ class EventJob:
             return _Refused(Result.RATING_FAILED, service, f"tariff counts {unit.name.lower()}", "requested_unit")
         units = asked.of(unit) or 0
         if unit is UnitKind.EVENTS:
-            units = self.request.messages or units or 1
+            units = units or self.request.messages or 1
         units = units or rule.tariff.default_quota
         if not pricing.accepts(units):
             return _Refused(Result.INVALID_VALUE, service, f"{units} units cannot be priced", "requested_unit")
