@@ -1,10 +1,10 @@
 """The store's contract: versioned documents, and compare-and-set transactions inside one partition.
 
-A store knows nothing about charging. It keeps documents (bytes behind the fixed header of `balance.documents`), compares
-the whole version of each document that a transaction writes, and appends the transaction's events, due items and index
-changes if and only if the comparison holds. Methods complete through `done(outcome)`, called once on the loop of the
-caller (or by the simulator); no method blocks and none is a coroutine, so the same contract serves a thread, a socket and
-a virtual clock.
+A store knows nothing about charging. It keeps documents (bytes behind the fixed header of `balance.documents`),
+compares the whole version of each document that a transaction writes, and appends the transaction's events, due items
+and index changes if and only if the comparison holds. Methods complete through `done(outcome)`, called once on the loop
+of the caller (or by the simulator); no method blocks and none is a coroutine, so the same contract serves a thread, a
+socket and a virtual clock.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class DueChange(NamedTuple):
 class IndexChange(NamedTuple):
     """Add a member to, or remove it from, a named index of the partition. Both are idempotent."""
 
-    index: bytes
+    name: bytes
     member: bytes
     present: bool
 
@@ -91,6 +91,18 @@ class OutboxItem(NamedTuple):
 
     sequence: int
     event: bytes
+
+
+def check_batch(transactions: Sequence[Transaction]) -> None:
+    """Refuse a call that breaks the contract; `ValueError` is our own bug, so it is raised, not delivered."""
+    if not 1 <= len(transactions) <= MAX_TRANSACTIONS_PER_COMMIT:
+        raise ValueError(f"{len(transactions)} transactions in one commit, expected 1 to {MAX_TRANSACTIONS_PER_COMMIT}")
+
+
+def check_page(limit: int) -> None:
+    """Refuse a page that would stall the store; `ValueError` as above."""
+    if not 1 <= limit <= MAX_PAGE:
+        raise ValueError(f"page of {limit}, expected 1 to {MAX_PAGE}")
 
 
 class Store(Protocol):
