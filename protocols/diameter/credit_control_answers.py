@@ -73,16 +73,16 @@ def build_cca(message: Message, request: CreditControlRequest, answer: CreditCon
 
 
 def build_refusal(message: Message, error: RemoteProtocolError, local: Local) -> bytes:
-    """The answer to a CCR whose form is wrong: one Result-Code, its Failed-AVP, and what could be decoded.
+    """The answer to a CCR that cannot be served: one Result-Code, its Failed-AVP, and what could be decoded.
 
-    Where Session-Id, CC-Request-Type or CC-Request-Number cannot be given back the answer could not follow the CCA's
-    grammar, so the E bit is set and the grammar of RFC 6733 §7.2 holds (§7.1.5; diameter-base.md §0).
+    The E bit is set with a 3xxx code, and where Session-Id, CC-Request-Type or CC-Request-Number cannot be given back:
+    the answer could not follow the CCA's grammar, so that of RFC 6733 §7.2 holds (§7.1.5; diameter-base.md §0).
     """
     avps: list[Item] = base_avps(error.result_code, local)
     avps += answer_extras(message)
     if error.failed_avp:
         avps.append((dictionary.FAILED_AVP, error.failed_avp))
-    return build_answer(message, avps, error=not _can_be_a_cca(message))
+    return build_answer(message, avps, error=3000 <= error.result_code < 4000 or not _can_be_a_cca(message))
 
 
 def answer_extras(message: Message) -> tuple[Pair, ...]:
