@@ -27,6 +27,9 @@ class TopUp(msgspec.Struct, frozen=True):
     amount: int
     kind: int = BucketKind.MONEY
     valid_until_s: int = 0
+    """UTC seconds from which it pays no more; 0: no end."""
+    valid_for_s: int = 0
+    """The same, counted from the commit: so that a repeat under the same key is the same change."""
     priority: int = 0
     service_context: str = ""
     rating_group: int = -1
@@ -63,7 +66,8 @@ def top_up(engine: Engine, order: Order, account: str, what: TopUp) -> Saga[dict
             raise OperationRefused("invalid", "amount", "expected an amount above zero")
         if what.valid_until_s and what.valid_until_s <= posting.now_s:
             raise OperationRefused("invalid", "expires", "expected a time to come")
-        posting.credit(_bucket_for(posting, what), what.amount, Verb.TOP_UP, Cause.OPERATOR)
+        ends_s = posting.now_s + what.valid_for_s if what.valid_for_s else what.valid_until_s
+        posting.credit(_bucket_for(posting, what, ends_s), what.amount, Verb.TOP_UP, Cause.OPERATOR)
         return _write(workspace, partition, posting), posting.entries
 
     return (yield from change.saga(partition, account, (), work))
@@ -123,15 +127,15 @@ def _check_closable(account: Account) -> None:
         raise OperationRefused("conflict", "account", f"buckets {buckets} are not empty; adjust them to zero first")
 
 
-def _bucket_for(posting: Posting, what: TopUp) -> Bucket:
-    plain = not (what.valid_until_s or what.priority or what.service_context or what.rating_group != -1)
+def _bucket_for(posting: Posting, what: TopUp, valid_until_s: int) -> Bucket:
+    plain = not (valid_until_s or what.priority or what.service_context or what.rating_group != -1)
     if what.kind == BucketKind.MONEY and plain:
         return posting.bucket(MAIN_BUCKET)
     bucket = Bucket(
         id=0,
         kind=what.kind,
         priority=what.priority,
-        valid_until_s=what.valid_until_s,
+        valid_until_s=valid_until_s,
         service_context=what.service_context,
         rating_group=what.rating_group,
     )
