@@ -1,4 +1,4 @@
-"""Currencies of ISO 4217: code, numeric code, decimals of the minor unit. Precious metals and test codes are left out."""
+"""Currencies of ISO 4217: code, numeric code, decimals of the minor unit; without precious metals and test codes."""
 
 from __future__ import annotations
 

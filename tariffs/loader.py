@@ -104,7 +104,7 @@ class _Loader:
         name = self._root.name()
         currency = read_currency(self._root, None, required=False)
         policies = self._policies()
-        tariffs = self._tariffs(currency, {TERMINATE.name: TERMINATE, **{key: None for key in policies}})
+        tariffs = self._tariffs(currency, {TERMINATE.name: TERMINATE, **dict.fromkeys(policies)})
         plans = self._plans(currency, {key: value for key, (_, value) in tariffs.items()})
         if self._report.problems or name is None:
             return None

@@ -154,7 +154,7 @@ class Rule(msgspec.Struct, frozen=True):
     """Line of the catalogue's text where it begins."""
 
     def matches(self, service_context: str, rating_group: int | None, service_identifiers: tuple[int, ...]) -> bool:
-        """Whether it applies. A rule that names service identifiers must hold every one of the usage's, and at least one.
+        """Whether it applies. A rule that names service identifiers must hold every one of the usage's, at least one.
 
         Matching any of them instead would let one free identifier make the others of the same quota free too.
         """
@@ -209,7 +209,7 @@ class Plan:
     def match(
         self, service_context: str, rating_group: int | None, service_identifiers: tuple[int, ...] = ()
     ) -> Rule | None:
-        """Return the first rule that matches, `None` if none does. Constant time with at most one service identifier."""
+        """Return the first rule that matches, `None` if none; constant time with at most one service identifier."""
         if len(service_identifiers) > 1:
             return self._scan(service_context, rating_group, service_identifiers)
         places = self._places

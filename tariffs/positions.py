@@ -8,6 +8,7 @@ stops, and what has no line of its own gets the line of the nearest thing around
 from __future__ import annotations
 
 import bisect
+import contextlib
 import re
 import tomllib
 
@@ -41,10 +42,8 @@ class Positions:
     def __init__(self, text: str) -> None:
         """Scan a text with `\\n` line ends; `RecursionError` if its values are nested too deeply for Python."""
         scanner = _Scanner(text)
-        try:
+        with contextlib.suppress(_Lost):
             scanner.document()
-        except _Lost:
-            pass
         self.lines = scanner.lines
 
     def line(self, path: Path) -> int:
