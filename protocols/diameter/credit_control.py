@@ -164,11 +164,13 @@ def _request(
     units: _AllUnits,
     subscriptions: tuple[Subscription, ...],
 ) -> CreditControlRequest:
-    request_type = CcRequestType(first(avps, dictionary.CC_REQUEST_TYPE))
-    action = first(avps, dictionary.REQUESTED_ACTION)
+    # The first of each, where several are allowed.
+    values = {key: value for key, _flags, value in reversed(avps)}
+    request_type = CcRequestType(values[dictionary.CC_REQUEST_TYPE])
+    action = values.get(dictionary.REQUESTED_ACTION)
     event = request_type is CcRequestType.EVENT_REQUEST
-    context_id: str = first(avps, dictionary.SERVICE_CONTEXT_ID)
-    several = first(avps, dictionary.MULTIPLE_SERVICES_INDICATOR) == 1
+    context_id: str = values[dictionary.SERVICE_CONTEXT_ID]
+    several = values.get(dictionary.MULTIPLE_SERVICES_INDICATOR) == 1
     messages_sent, recipients = _sms(avps)
     notes = _unit_notes(units)
     if action is not None and not event:
@@ -176,28 +178,28 @@ def _request(
     if units.services and not several and request_type is CcRequestType.INITIAL_REQUEST:
         notes.append("mscc-without-msi")
     return CreditControlRequest(
-        session_id=first(avps, dictionary.SESSION_ID),
-        origin_host=first(avps, dictionary.ORIGIN_HOST),
-        origin_realm=first(avps, dictionary.ORIGIN_REALM),
-        destination_realm=first(avps, dictionary.DESTINATION_REALM),
-        destination_host=first(avps, dictionary.DESTINATION_HOST),
+        session_id=values[dictionary.SESSION_ID],
+        origin_host=values[dictionary.ORIGIN_HOST],
+        origin_realm=values[dictionary.ORIGIN_REALM],
+        destination_realm=values[dictionary.DESTINATION_REALM],
+        destination_host=values.get(dictionary.DESTINATION_HOST),
         service_context_id=context_id,
         service_context=match_context(context_id, settings.service_contexts) or context_id,
         form=form,
         request_type=request_type,
-        request_number=first(avps, dictionary.CC_REQUEST_NUMBER),
-        requested_action=RequestedAction(action) if event else None,
+        request_number=values[dictionary.CC_REQUEST_NUMBER],
+        requested_action=RequestedAction(values[dictionary.REQUESTED_ACTION]) if event else None,
         subscriptions=subscriptions,
-        user_name=first(avps, dictionary.USER_NAME),
+        user_name=values.get(dictionary.USER_NAME),
         services=units.services,
-        service_identifier=first(avps, dictionary.SERVICE_IDENTIFIER),
+        service_identifier=values.get(dictionary.SERVICE_IDENTIFIER),
         requested=units.requested,
         used=units.used,
-        refund_information=first(avps, dictionary.REFUND_INFORMATION),
+        refund_information=values.get(dictionary.REFUND_INFORMATION),
         multiple_services=several,
-        event_timestamp_s=first(avps, dictionary.EVENT_TIMESTAMP),
-        origin_state_id=first(avps, dictionary.ORIGIN_STATE_ID) or 0,
-        termination_cause=first(avps, dictionary.TERMINATION_CAUSE),
+        event_timestamp_s=values.get(dictionary.EVENT_TIMESTAMP),
+        origin_state_id=values.get(dictionary.ORIGIN_STATE_ID, 0),
+        termination_cause=values.get(dictionary.TERMINATION_CAUSE),
         messages_sent=messages_sent,
         recipients=recipients,
         rating_context=rating_context(avps),
