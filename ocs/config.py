@@ -35,6 +35,8 @@ MAX_FILE_OCTETS = 1024 * 1024
 MAX_SOCKET_PATH_OCTETS = 107
 """Longest path of a unix socket on Linux."""
 
+_IDENTITY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
+
 T = TypeVar("T", bound=msgspec.Struct)
 
 
@@ -187,7 +189,6 @@ def checked_paths(settings: Settings, filename: str) -> Settings:
     return settings
 
 
-_IDENTITY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
 _TOML_PLACE = re.compile(r" *\(at (?:line ([0-9]+), column [0-9]+|end of document)\)$")
 _EXPECTED = re.compile(r"^Expected `(.+?)`(?:, got `(.+?)`)?(?: - at `.*`)?$")
 _WORDS = {

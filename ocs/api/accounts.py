@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litestar import Controller, get, post
+from litestar.params import FromPath, JSONBody
 
 from balance.account import AccountStatus, BucketKind
 from balance.documents import home_partition
@@ -21,7 +22,7 @@ class Accounts(Controller):
     tags = ("accounts",)
 
     @post(summary="Create an account")
-    async def create(self, request: Http, data: NewAccount) -> Json:
+    async def create(self, request: Http, data: JSONBody[NewAccount]) -> Json:
         """Create an active account with an empty main bucket."""
         runtime, order = runtime_of(request), order_of(request, data)
         currency = find_currency(data.currency)
@@ -46,13 +47,13 @@ class Accounts(Controller):
         return {**page, "items": [with_code(item) for item in page["items"]]}
 
     @get("/{account:str}", summary="Show an account")
-    async def show(self, request: Http, account: str) -> Json:
+    async def show(self, request: Http, account: FromPath[str]) -> Json:
         """One account with its buckets and the ids of its subscribers."""
         runtime = runtime_of(request)
         return with_code(await run_saga(runtime, queries.show_account(runtime.engine, account)))
 
     @post("/{account:str}/topup", status_code=200, summary="Top up")
-    async def top_up(self, request: Http, account: str, data: NewTopUp) -> Json:
+    async def top_up(self, request: Http, account: FromPath[str], data: JSONBody[NewTopUp]) -> Json:
         """Put money into the main bucket, or money with an end or a purpose, or units, into a bucket of its own."""
         runtime, order = runtime_of(request), order_of(request, data)
         if data.valid_until_s is not None and data.valid_for_s is not None:
@@ -69,7 +70,7 @@ class Accounts(Controller):
         return with_code(await run_saga(runtime, top_up(runtime.engine, order, account, what)))
 
     @post("/{account:str}/adjust", status_code=200, summary="Adjust a bucket")
-    async def adjust(self, request: Http, account: str, data: NewAdjustment) -> Json:
+    async def adjust(self, request: Http, account: FromPath[str], data: JSONBody[NewAdjustment]) -> Json:
         """Correct a bucket by an amount of either sign."""
         runtime, order = runtime_of(request), order_of(request, data)
         found = await run_saga(runtime, queries.show_account(runtime.engine, account))
@@ -82,17 +83,17 @@ class Accounts(Controller):
         return with_code(await run_saga(runtime, saga))
 
     @post("/{account:str}/suspend", status_code=200, summary="Suspend an account")
-    async def suspend(self, request: Http, account: str, data: Change) -> Json:
+    async def suspend(self, request: Http, account: FromPath[str], data: JSONBody[Change]) -> Json:
         """Deny service from the next request on; nothing is taken."""
         return await self._set_status(request, account, data, AccountStatus.SUSPENDED)
 
     @post("/{account:str}/resume", status_code=200, summary="Resume a suspended account")
-    async def resume(self, request: Http, account: str, data: Change) -> Json:
+    async def resume(self, request: Http, account: FromPath[str], data: JSONBody[Change]) -> Json:
         """Give service again."""
         return await self._set_status(request, account, data, AccountStatus.ACTIVE)
 
     @post("/{account:str}/close", status_code=200, summary="Close an account")
-    async def close(self, request: Http, account: str, data: Change) -> Json:
+    async def close(self, request: Http, account: FromPath[str], data: JSONBody[Change]) -> Json:
         """Close an account without sessions and without stock, for good."""
         return await self._set_status(request, account, data, AccountStatus.CLOSED)
 
@@ -101,7 +102,7 @@ class Accounts(Controller):
         return with_code(await run_saga(runtime, set_status(runtime.engine, order, account, status)))
 
     @get("/{account:str}/ledger", summary="The ledger of an account")
-    async def ledger(self, request: Http, account: str, cursor: Cursor = None, limit: Limit = 100) -> Json:
+    async def ledger(self, request: Http, account: FromPath[str], cursor: Cursor = None, limit: Limit = 100) -> Json:
         """Events of an account in the order of their commits, each with its entries.
 
         A page may be empty and yet have a `next`: the search goes on there.

@@ -38,4 +38,6 @@ def build_app(runtime: Runtime) -> Litestar:
             render_plugins=[JsonRenderPlugin(), SwaggerRenderPlugin()],
         ),
         debug=False,
+        # Logging belongs to the process: by default Litestar would take over the root logger.
+        logging_config=None,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from litestar import Controller, get, post
+from litestar.params import JSONBody
 
 from ocs.api.bodies import Activation, CatalogueFile
 from ocs.api.common import Http, Json, order_of, runtime_of
@@ -24,13 +25,13 @@ class CatalogueRoutes(Controller):
         return describe(runtime_of(request).engine.catalogues.current)
 
     @post("/check", status_code=200, summary="Check a catalogue")
-    async def check(self, data: CatalogueFile) -> Json:
+    async def check(self, data: JSONBody[CatalogueFile]) -> Json:
         """What a text would become; status 400 with every problem if it is no catalogue. Changes nothing."""
         # In a thread: a text of the greatest allowed length takes long enough to be felt by charging.
         return describe(await asyncio.to_thread(load, data.text, data.filename))
 
     @post("/activate", status_code=200, summary="Activate a catalogue")
-    async def activate(self, request: Http, data: Activation) -> Json:
+    async def activate(self, request: Http, data: JSONBody[Activation]) -> Json:
         """Make a text the current version. The text that is current already changes nothing and keeps its version."""
         runtime, order = runtime_of(request), order_of(request, data)
         checked = await asyncio.to_thread(load, data.text, data.filename)

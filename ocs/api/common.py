@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from litestar import Request
 from litestar.datastructures import State
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from balance.store import MAX_PAGE
 from ocs.api.bodies import Change
@@ -21,8 +21,8 @@ from tariffs.model import Currency
 Http = Request[Any, Any, State]
 Json = dict[str, Any]
 
-Cursor = Annotated[str | None, Parameter(description="`next` of the page before; absent: the first page.")]
-Limit = Annotated[int, Parameter(ge=1, le=MAX_PAGE, description="Items of a page at most.")]
+Cursor = Annotated[str | None, QueryParameter(description="`next` of the page before; absent: the first page.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=MAX_PAGE, description="Items of a page at most.")]
 
 _CODES = {currency.numeric: currency.code for currency in CURRENCIES.values()}
 

@@ -59,6 +59,10 @@ def _validation(_: Request[Any, Any, Any], error: ValidationException) -> Respon
 
 def _placed(field: str | None, message: str) -> tuple[str | None, str]:
     """Field and message, the field taken out of msgspec's text where Litestar did not."""
+    if field == "data":
+        field = None
+        if message == "'data'":
+            message = "expected a JSON object as the body"
     path = _PATH.search(message)
     if path:
         message = message[: path.start()]
@@ -67,7 +71,7 @@ def _placed(field: str | None, message: str) -> tuple[str | None, str]:
     named = unknown or missing
     if named is None:
         return field, message
-    inside = f"{field}." if field and field != "data" else ""
+    inside = f"{field}." if field else ""
     return inside + named["field"], "unknown field" if unknown else "missing"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from litestar import Controller, get
-from litestar.params import Parameter
+from litestar.params import FromQuery, QueryParameter
 
 from ocs.api.bridge import run_saga
 from ocs.api.common import Cursor, Http, Json, Limit, runtime_of, with_code
@@ -15,7 +15,7 @@ from ocs.charging.operations import OperationRefused
 from ocs.charging.pricing import CatalogueNotLoaded
 from tariffs.describe import describe_tariff
 
-SessionId = Annotated[str, Parameter(query="session", min_length=1, description="The Session-Id.")]
+SessionId = Annotated[str, QueryParameter(name="session", min_length=1, description="The Session-Id.")]
 
 
 class Sessions(Controller):
@@ -28,8 +28,8 @@ class Sessions(Controller):
     async def list(
         self,
         request: Http,
-        account: str | None = None,
-        peer: str | None = None,
+        account: FromQuery[str | None] = None,
+        peer: FromQuery[str | None] = None,
         cursor: Cursor = None,
         limit: Limit = 100,
     ) -> Json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litestar import Controller, get, post
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from balance.account import AccountStatus
 from ocs.api.bodies import Change, IdentityEdit, NewSubscriber, SubscriberEdit
@@ -27,7 +28,7 @@ class Subscribers(Controller):
     tags = ("subscribers",)
 
     @post(summary="Add a subscriber")
-    async def add(self, request: Http, data: NewSubscriber) -> Json:
+    async def add(self, request: Http, data: JSONBody[NewSubscriber]) -> Json:
         """Add a subscriber to an account, with the identities under which the networks know it."""
         runtime, order = runtime_of(request), order_of(request, data)
         identities = [read_identity(one.kind, one.value) for one in data.identities]
@@ -37,7 +38,9 @@ class Subscribers(Controller):
         return await run_saga(runtime, saga)
 
     @get(summary="List subscribers")
-    async def list(self, request: Http, identity: str | None = None, cursor: Cursor = None, limit: Limit = 100) -> Json:
+    async def list(
+        self, request: Http, identity: FromQuery[str | None] = None, cursor: Cursor = None, limit: Limit = 100
+    ) -> Json:
         """A page of subscribers, or the one that an `identity` (`kind:value`) leads to."""
         runtime = runtime_of(request)
         if identity is None:
@@ -47,14 +50,14 @@ class Subscribers(Controller):
         return {"items": [{name: value for name, value in found.items() if name != "balance"}], "next": None}
 
     @get("/{subscriber:str}", summary="Show a subscriber")
-    async def show(self, request: Http, subscriber: str) -> Json:
+    async def show(self, request: Http, subscriber: FromPath[str]) -> Json:
         """One subscriber, by its id or any identity, with its account as `balance`."""
         runtime = runtime_of(request)
         found = await run_saga(runtime, queries.show_subscriber(runtime.engine, subscriber))
         return {**found, "balance": with_code(found["balance"])}
 
     @post("/{subscriber:str}/change", status_code=200, summary="Change plan or status")
-    async def change(self, request: Http, subscriber: str, data: SubscriberEdit) -> Json:
+    async def change(self, request: Http, subscriber: FromPath[str], data: JSONBody[SubscriberEdit]) -> Json:
         """Change plan or status; running sessions take it over at their next report."""
         runtime, order = runtime_of(request), order_of(request, data)
         if data.plan is None and data.status is None:
@@ -63,20 +66,20 @@ class Subscribers(Controller):
         return await run_saga(runtime, change_subscriber(runtime.engine, order, subscriber, data.plan, status))
 
     @post("/{subscriber:str}/remove", status_code=200, summary="Remove a subscriber")
-    async def remove(self, request: Http, subscriber: str, data: Change) -> Json:
+    async def remove(self, request: Http, subscriber: FromPath[str], data: JSONBody[Change]) -> Json:
         """Remove a subscriber; its open sessions are closed at their next report."""
         runtime, order = runtime_of(request), order_of(request, data)
         return await run_saga(runtime, remove_subscriber(runtime.engine, order, subscriber))
 
     @post("/{subscriber:str}/identities/add", status_code=200, summary="Add an identity")
-    async def add_identity(self, request: Http, subscriber: str, data: IdentityEdit) -> Json:
+    async def add_identity(self, request: Http, subscriber: FromPath[str], data: JSONBody[IdentityEdit]) -> Json:
         """Give a subscriber one more identity; running sessions go on."""
         runtime, order = runtime_of(request), order_of(request, data)
         identity = read_identity(data.identity.kind, data.identity.value)
         return await run_saga(runtime, add_identity(runtime.engine, order, subscriber, identity))
 
     @post("/{subscriber:str}/identities/remove", status_code=200, summary="Remove an identity")
-    async def remove_identity(self, request: Http, subscriber: str, data: IdentityEdit) -> Json:
+    async def remove_identity(self, request: Http, subscriber: FromPath[str], data: JSONBody[IdentityEdit]) -> Json:
         """Take an identity from a subscriber; running sessions go on, new ones under it do not start."""
         runtime, order = runtime_of(request), order_of(request, data)
         identity = read_identity(data.identity.kind, data.identity.value)

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 from litestar import Controller, MediaType, get, post
+from litestar.params import JSONBody
 
 from ocs.api.bodies import Advance
 from ocs.api.common import Http, Json, runtime_of
@@ -52,7 +53,7 @@ class System(Controller):
         return _clock(runtime_of(request))
 
     @post("/clock/advance", status_code=200, summary="Step the test clock")
-    async def advance(self, request: Http, data: Advance) -> Json:
+    async def advance(self, request: Http, data: JSONBody[Advance]) -> Json:
         """Move time forward and handle everything that this makes due, before the answer. Only with a test clock."""
         runtime = runtime_of(request)
         peer_of_scope(request.scope)
