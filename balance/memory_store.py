@@ -19,7 +19,7 @@ from balance.store import (
     check_page,
 )
 
-Deliver = Callable[[Callable[[], None]], None]
+Deliver = Callable[[Callable[[], None]], object]
 """Runs a completed call's callback: at once by default, or when the simulator decides."""
 
 

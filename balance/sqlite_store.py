@@ -47,7 +47,7 @@ PURGE_ROWS = 500
 PURGE_EVERY_GROUPS = 200
 IDLE_S = 1.0
 
-Deliver = Callable[[Callable[[], None]], None]
+Deliver = Callable[[Callable[[], None]], object]
 """Runs the callbacks of one group on the caller's loop, e.g. `loop.call_soon_threadsafe`."""
 
 

@@ -80,7 +80,7 @@ class Engine:
         self.settings = settings
         self.catalogues = catalogues
         self.counters = Counters()
-        self._secret = secret
+        self.secret = secret
         self._utc_us = utc_us
         self.nonce = nonce
 
@@ -157,7 +157,7 @@ class Engine:
         target = yield from self._locate(at, documents[at[1]], found.target, ttl_s)
         if target is None:
             return Answer(Outcome(Result.UNABLE_TO_COMPLY, detail="session_of_another_account"))
-        job = EventJob(self.charger, target, request, found.identities, self._secret)
+        job = EventJob(self.charger, target, request, found.identities, self.secret)
         answer: Answer = yield self._job(job, target)
         return answer
 

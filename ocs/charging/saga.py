@@ -87,7 +87,7 @@ class _SagaJob:
 class _Run:
     """One saga under way."""
 
-    __slots__ = ("_conductor", "_deadline", "_done", "_missing", "_saga", "_store", "_got")
+    __slots__ = ("_conductor", "_deadline", "_done", "_got", "_missing", "_saga", "_store")
 
     def __init__(
         self,

@@ -45,11 +45,15 @@ CATALOGUE_PATH = Path(__file__).with_name("catalogue.toml")
 class Kit:
     """One engine, its store, its clock, and the shortest way to ask it things."""
 
-    def __init__(self, store: Store | None = None, settings: ChargingSettings | None = None) -> None:
+    def __init__(
+        self, store: Store | None = None, settings: ChargingSettings | None = None, catalogue: str | None = None
+    ) -> None:
+        """`catalogue` is the text of another catalogue than the scenarios'."""
         self.now_us = START_US
         self.store: Store = store if store is not None else MemoryStore(now_us=lambda: self.now_us)
         self.raised: list[Exception] = []
         self._numbers = itertools.count(1)
+        self._msisdns = itertools.count(1)
         nonces = itertools.count(1)
 
         def nonce() -> bytes:
@@ -64,7 +68,7 @@ class Kit:
             lambda _where, error: self.raised.append(error),
             nonce,
         )
-        self.catalogue = load(CATALOGUE_PATH.read_text(), CATALOGUE_PATH.name, 1)
+        self.catalogue = load(catalogue or CATALOGUE_PATH.read_text(), CATALOGUE_PATH.name, 1)
         self.engine = Engine(
             self.store,
             self.conductor,
@@ -75,6 +79,11 @@ class Kit:
             nonce,
         )
         self.sweeper = Sweeper(self.engine, lambda: self.now_us, self.monotonic)
+
+    def use(self, store: Store) -> None:
+        """Put another store under the running engine."""
+        self.store = self.engine.store = store
+        self.conductor._store = store
 
     def monotonic(self) -> float:
         """Seconds that go with the clock."""
@@ -112,13 +121,11 @@ class Kit:
         self, name: str = "a", cents: int = 0, plan: str = "d10", msisdn: str | None = None, limit: int = 0
     ) -> Identity:
         """An account with money and one subscriber; its identity."""
-        identity = Identity("e164", msisdn or f"4477009{abs(hash(name)) % 100000:05d}")
+        identity = Identity("e164", msisdn or f"44770090{next(self._msisdns):04d}")
         self.run(account_operations.create_account(self.engine, self.order(), name, 978, 2, limit * CENT, 5))
         if cents:
             self.top_up(name, cents)
-        self.run(
-            subscriber_operations.add_subscriber(self.engine, self.order(), f"sub-{name}", name, plan, [identity])
-        )
+        self.run(subscriber_operations.add_subscriber(self.engine, self.order(), f"sub-{name}", name, plan, [identity]))
         return identity
 
     def top_up(self, name: str, cents: int = 0, key: str | None = None, **what: Any) -> dict[str, Any]:

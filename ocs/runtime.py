@@ -1,0 +1,239 @@
+"""One process over one open store: engine, lanes, catalogues and the sweep, on the loop that runs it.
+
+`ocs serve` puts sockets around it; a command line uses it for a moment. It is the only place that chooses the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+import structlog
+
+from balance.sqlite_store import SqliteStore
+from balance.store import StoreFailure
+from ocs.charging import catalogue_store
+from ocs.charging.catalogue_store import CataloguePointer, CatalogueText
+from ocs.charging.conductor import ChargingError, Conductor, StoreUnavailable
+from ocs.charging.engine import Engine
+from ocs.charging.pricing import Catalogues
+from ocs.charging.saga import Saga
+from ocs.charging.sweeper import Sweeper
+from ocs.clock import Clock, SteppedClock, SystemClock
+from ocs.config import Settings
+from tariffs.loader import load
+from tariffs.model import Catalogue
+from tariffs.problems import CatalogueError
+
+T = TypeVar("T")
+
+START_DEADLINE_S = 10.0
+SWEEP_EVERY_S = 1.0
+MAX_CLOCK_STEP_S = 5.0
+"""A step of the wall clock above this stops sweeping until the process is restarted (LEDGER §8)."""
+
+log = structlog.get_logger("ocs.runtime")
+
+
+def _nonce() -> bytes:
+    return os.urandom(8)
+
+
+class StoreRuntime:
+    """The engine over the SQLite store. Made by `open_runtime`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: SqliteStore,
+        clock: Clock,
+        mode: Literal["server", "command"],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.clock = clock
+        self.mode: Literal["server", "command"] = mode
+        self._loop = loop
+        self._problems: list[str] = []
+        conductor = Conductor(store, clock.utc_us, loop.time, loop.call_later, self._report)
+        empty = Catalogues({0: empty_catalogue()}, 0)
+        self.engine = Engine(store, conductor, settings.charging, empty, b"", clock.utc_us, _nonce)
+        self.sweeper = Sweeper(self.engine, clock.utc_us, loop.time)
+        self.extra_numbers: Callable[[], Mapping[str, int]] = dict
+        self.extra_listeners: Callable[[], Sequence[Mapping[str, object]]] = tuple
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._sweeping = False
+
+    # Starting and stopping
+
+    async def prepare(self) -> None:
+        """Read the signing secret and the catalogues."""
+        self.engine.secret = await self.run(catalogue_store.store_secret(os.urandom(32), _nonce()))
+        await self._load_catalogues()
+
+    async def close(self) -> None:
+        """Stop sweeping, finish what is under way, close the store."""
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+            self._sweep_timer = None
+        # The store's thread delivers its last outcomes to this loop, so the loop must not be blocked by joining it.
+        await self._loop.run_in_executor(None, self.store.close)
+
+    async def run(self, saga: Saga[T], deadline_s: float = START_DEADLINE_S) -> T:
+        """Result of a saga; raises the `ChargingError` that ended it."""
+        future: asyncio.Future[T | ChargingError] = self._loop.create_future()
+
+        def done(result: T | ChargingError) -> None:
+            if not future.done():
+                future.set_result(result)
+
+        self.engine.run(saga, self._loop.time() + deadline_s, done)
+        result = await future
+        if isinstance(result, ChargingError):
+            raise result
+        return result
+
+    def _report(self, where: object, error: Exception) -> None:
+        """A job or a saga raised: our bug or a damaged document. The request fails; the operator must know."""
+        self.engine.counters.failed_jobs += 1
+        log.error(
+            "charging failed", where=type(where).__name__, error=f"{type(error).__name__}: {error}", exc_info=error
+        )
+
+    # Catalogues
+
+    async def _load_catalogues(self) -> None:
+        found: tuple[CataloguePointer, dict[int, CatalogueText]] = await self.run(catalogue_store.read_texts())
+        pointer, texts = found
+        compiled = {0: empty_catalogue()}
+        for version, one in texts.items():
+            try:
+                compiled[version] = await self._loop.run_in_executor(None, load, one.text, one.filename, version)
+            except CatalogueError as error:
+                self._problems.append(f"catalogue version {version} does not load: {error.problems[0]}")
+        current = pointer.current if pointer.current in compiled else 0
+        self.engine.catalogues = Catalogues(compiled, current)
+
+    async def activate_catalogue(self, text: str, filename: str, who: str, reason: str) -> int:
+        """Make a checked text the current version; running sessions keep theirs for as long as they are pinned."""
+        now_s = self.engine.now_s()
+        version = await self.run(catalogue_store.activate(text, filename, _nonce, now_s, who, reason))
+        self._problems.clear()
+        await self._load_catalogues()
+        log.info("catalogue activated", version=version, file=filename, who=who, reason=reason)
+        return version
+
+    # Sweeping
+
+    def start_sweeping(self) -> None:
+        """Look for what is due every second."""
+        self._sweep_timer = self._loop.call_later(SWEEP_EVERY_S, self._tick)
+
+    def _tick(self) -> None:
+        self._sweep_timer = self._loop.call_later(SWEEP_EVERY_S, self._tick)
+        if not self._sweeping and not self._clock_stepped():
+            self._sweeping = True
+            self.sweeper.sweep(self._swept)
+
+    def _swept(self, handled: int) -> None:
+        self._sweeping = False
+        if handled:
+            log.info("swept", items=handled)
+
+    async def sweep(self) -> int:
+        """Handle everything that is due now, and what that makes due."""
+        total = 0
+        while True:
+            future: asyncio.Future[int] = self._loop.create_future()
+            self.sweeper.sweep(future.set_result)
+            handled = await future
+            total += handled
+            if handled == 0:
+                return total
+
+    def _clock_stepped(self) -> bool:
+        return isinstance(self.clock, SystemClock) and abs(self.clock.wall_step_s()) > MAX_CLOCK_STEP_S
+
+    # What the HTTP interface asks
+
+    @property
+    def stepped(self) -> bool:
+        """Whether time is stepped by `advance`."""
+        return isinstance(self.clock, SteppedClock)
+
+    def monotonic(self) -> float:
+        """The loop's time: deadlines are real even when the charging clock is stepped."""
+        return self._loop.time()
+
+    def now_us(self) -> int:
+        """The charging clock."""
+        return self.clock.utc_us()
+
+    def advance(self, seconds: int) -> None:
+        """Step the test clock."""
+        if isinstance(self.clock, SteppedClock):
+            self.clock.advance(seconds)
+
+    async def store_facts(self) -> Mapping[str, object]:
+        """What the store says of itself."""
+        future: asyncio.Future[dict[str, Any] | StoreFailure] = self._loop.create_future()
+
+        def done(result: dict[str, Any] | StoreFailure) -> None:
+            if not future.done():
+                future.set_result(result)
+
+        self.store.describe(done)
+        facts = await future
+        if isinstance(facts, StoreFailure):
+            raise StoreUnavailable(facts.detail)
+        return facts
+
+    def listeners(self) -> Sequence[Mapping[str, object]]:
+        """What is listened on."""
+        return self.extra_listeners()
+
+    def numbers(self) -> Mapping[str, int]:
+        """Counters beyond the engine's own."""
+        own = {
+            "store_conflicts": self.engine.conductor.conflicts,
+            "store_read_backs": self.engine.conductor.read_backs,
+            "swept_items": self.sweeper.swept,
+            "sweep_failures": self.sweeper.failures,
+        }
+        return {**own, **self.extra_numbers()}
+
+    def warnings(self) -> Sequence[str]:
+        """What is not as it should be and yet does not stop the service."""
+        return ["time is stepped by hand (--test-clock): for tests only"] if self.stepped else []
+
+    def problems(self) -> Sequence[str]:
+        """What is wrong."""
+        found = list(self._problems)
+        if self._clock_stepped():
+            found.append("the wall clock was stepped; sweeping has stopped, restart the server when the clock is right")
+        return found
+
+
+def empty_catalogue() -> Catalogue:
+    """What is sold before a catalogue was activated: nothing."""
+    return Catalogue(0, "none", (), {}, {})
+
+
+async def open_runtime(
+    settings: Settings, mode: Literal["server", "command"], clock: Clock | None = None, note: str = ""
+) -> StoreRuntime:
+    """Open the store and what works on it; raises `StoreError` when it is held or unusable, `ChargingError` if it fails."""
+    loop = asyncio.get_running_loop()
+    clock = clock or SystemClock()
+    settings.store_path.parent.mkdir(parents=True, exist_ok=True)
+    store = SqliteStore(settings.store_path, clock.utc_us, loop.call_soon_threadsafe, settings.store.partitions, note)
+    runtime = StoreRuntime(settings, store, clock, mode, loop)
+    try:
+        await runtime.prepare()
+    except BaseException:
+        await runtime.close()
+        raise
+    return runtime
