@@ -25,7 +25,7 @@ from ocs.charging.requests import (
 )
 from ocs.servers.gy import read_request
 from protocols.diameter import dictionary as d
-from protocols.diameter.avp import decode_message, encode_avp
+from protocols.diameter.avp import decode_message, encode_avp, first
 from protocols.diameter.header import FLAG_ERROR, FLAG_PROXIABLE, FLAG_REQUEST, FLAG_RETRANSMIT
 from tests.support.gy_client import (
     DIRECT_DEBITING,
@@ -337,9 +337,9 @@ def test_cc_040_a_repeat_reads_as_the_same_request() -> None:
     # CC-040: "Duplicate key = (Session-Id, CC-Sub-Session-Id, CC-Request-Type, CC-Request-Number) ... with or without
     # T bit, over any peer connection."
     service = mscc(used=[units(total=MIB)], requested=[])
-    first = charging(gateway.ccr(UPDATE, 1, "s1", service))
+    original = charging(gateway.ccr(UPDATE, 1, "s1", service))
     repeat = charging(gateway.ccr(UPDATE, 1, "s1", service, retransmit=True, extra=[proxy_info("p2", b"\xff")]))
-    assert repeat == first
+    assert repeat == original
 
 
 def test_cc_043_another_content_has_another_digest() -> None:
@@ -472,6 +472,17 @@ def test_cc_065_requested_units_are_read_as_stated(requested: Any, expected: Uni
     # quota wanted. RSU absent = debit only"
     (service,) = charging(initial(mscc(requested=requested))).services
     assert service.requested == expected
+
+
+def test_cc_067_one_instance_of_each_unit_type() -> None:
+    # CC-067: "At most one instance of each unit type per GSU; unit type stays the same during the session. | decode"
+    twice = [(d.CC_TIME, 1), (d.CC_TIME, 2)]
+    error = refused(gateway.ccr(UPDATE, 1, "s1", mscc(100, used=[twice])))
+    assert error.result_code == 5009
+    chain = [(d.USED_SERVICE_UNIT, [(d.CC_TIME, 2)])]
+    assert error.failed_avp == encode_avp(d.MULTIPLE_SERVICES_CREDIT_CONTROL, chain)
+    (members,) = answered(initial(mscc(requested=[])), outcome(grant())).all(d.MULTIPLE_SERVICES_CREDIT_CONTROL)
+    assert first(members, d.GRANTED_SERVICE_UNIT) == [(d.CC_TOTAL_OCTETS, 0x40, 10 * MIB)]
 
 
 @pytest.mark.parametrize(
