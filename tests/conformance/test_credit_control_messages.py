@@ -1,7 +1,7 @@
 """Rows of docs/requirements/credit-control.md that are decided by the form of a CCR or a CCA.
 
-Each test is named by the row it proves; the row stands above the assertion. Where a row also needs the engine (a
-balance, a session), the test here proves its message half.
+Each test is named by the row it proves; the row stands above the assertion. A test without an id proves only the
+message half of the row that it quotes; the other half needs the engine (a balance, a session) and is proved there.
 """
 
 from __future__ import annotations
@@ -241,7 +241,7 @@ def test_cc_012_an_identity_that_normalises_to_nothing_is_5005_too() -> None:
     assert (answer.code, answer.failed) == (5005, [(d.SUBSCRIPTION_ID, [])])
 
 
-def test_cc_013_unprovisioned_subscriber_is_5030() -> None:
+def test_unprovisioned_subscriber_is_5030() -> None:
     # CC-013: "Identity present, subscriber not provisioned. | cmd 5030"
     answer = answered(initial(), outcome(result=Result.USER_UNKNOWN, detail="identity"))
     assert (answer.code, answer.failed) == (5030, [])
@@ -311,12 +311,12 @@ def test_cc_016_identities_are_normalised(kind: int, data: str, reduce_uris: boo
 
 
 @pytest.mark.parametrize("kind", [UPDATE, TERMINATION])
-def test_cc_017_identity_is_not_required_in_update_and_termination(kind: int) -> None:
+def test_identity_is_not_required_in_update_and_termination(kind: int) -> None:
     # CC-017: "identity in them is not required ... | 2001 | CCR-U without Subscription-Id"
     assert charging(gateway.ccr(kind, 1, "s1", msisdn=None)).identities == ()
 
 
-def test_cc_020_event_timestamp_is_the_event_time() -> None:
+def test_event_timestamp_is_the_event_time() -> None:
     # CC-020: "Event-Timestamp (if present) is the rating time of the event; absent -> receive time."
     assert charging(initial(event_time_s=1_772_481_600)).event_time_us == 1_772_481_600_000_000
     assert charging(initial()).event_time_us is None
@@ -333,7 +333,7 @@ def test_cc_022_service_parameter_info_of_unknown_type_is_5031() -> None:
 # §2 Session state machine: what the messages carry
 
 
-def test_cc_040_a_repeat_reads_as_the_same_request() -> None:
+def test_a_repeat_reads_as_the_same_request() -> None:
     # CC-040: "Duplicate key = (Session-Id, CC-Sub-Session-Id, CC-Request-Type, CC-Request-Number) ... with or without
     # T bit, over any peer connection."
     service = mscc(used=[units(total=MIB)], requested=[])
@@ -342,7 +342,7 @@ def test_cc_040_a_repeat_reads_as_the_same_request() -> None:
     assert repeat == original
 
 
-def test_cc_043_another_content_has_another_digest() -> None:
+def test_another_content_has_another_digest() -> None:
     # CC-043: "Same key, different content: answer from store, raise an alarm counter"
     one = gateway.ccr(UPDATE, 1, "s1", mscc(used=[units(total=MIB)], requested=[]))
     other = gateway.ccr(UPDATE, 1, "s1", mscc(used=[units(total=20 * MIB)], requested=[]))
@@ -604,7 +604,7 @@ def test_cc_080_codes_of_the_command(result: Result, code: int) -> None:
     assert answered(gateway.ccr(UPDATE, 1, "s1"), outcome(result=result)).code == code
 
 
-def test_cc_082_initial_without_groups_asks_for_nothing() -> None:
+def test_initial_without_groups_asks_for_nothing() -> None:
     # CC-082: "CCR-I without MSCC and without RSU (Gy "session first, quota later"): open session, no reservation. |
     # 2001, no GSU"
     assert charging(initial()).services == ()
@@ -616,7 +616,7 @@ def test_cc_082_initial_without_groups_asks_for_nothing() -> None:
 # §4, §5 Grant controls and final units
 
 
-def test_cc_090_validity_time_stands_in_the_group() -> None:
+def test_validity_time_stands_in_the_group() -> None:
     # CC-090: "Validity-Time (448, s) | Send on every grant"
     answer = answered(initial(mscc(requested=[])), outcome(grant(validity_s=3600)))
     assert answer.service.validity_s == 3600
@@ -723,7 +723,7 @@ def test_cc_108_restrict_access_carries_rules_or_ids() -> None:
         assert sent == (2, None, None, rules, ids)
 
 
-def test_cc_113_immediate_action_is_2001_or_by_setting_4012() -> None:
+def test_immediate_action_is_2001_or_by_setting_4012() -> None:
     # CC-113: "policy redirect or restrict -> MSCC with FUI + Validity-Time and **no** GSU ... MSCC Result-Code 2001 in
     # that case (?; some gateways expect 4012 + FUI: peer setting)."
     now = ServiceOutcome(key(), validity_s=300, final=FinalUnit(FinalAction.RESTRICT, filter_ids=("topup-only",)))
@@ -800,7 +800,7 @@ def test_cc_142_a_failed_event_has_its_code_at_both_levels() -> None:
         assert (answer.code, answer.service.result_code, answer.service.granted) == (4012, 4012, None)
 
 
-def test_cc_140_units_of_an_event_come_back_as_granted() -> None:
+def test_units_of_an_event_come_back_as_granted() -> None:
     # CC-140: "DIRECT_DEBITING(0) ... GSU = units debited (MSCC in 3gpp)."
     data = event(mscc(None, requested=units(events=1)))
     request = charging(data)
@@ -809,7 +809,7 @@ def test_cc_140_units_of_an_event_come_back_as_granted() -> None:
     assert (answer.code, answer.service.result_code, answer.service.granted) == (2001, 2001, {"events": 1})
 
 
-def test_cc_147_check_balance_result() -> None:
+def test_check_balance_result() -> None:
     # CC-147: "Check-Balance-Result 0 ENOUGH_CREDIT / 1 NO_CREDIT. Result-Code is 2001 in both cases."
     data = event(mscc(None, requested=units(events=1)), action=2)
     for enough, value in ((True, 0), (False, 1)):
@@ -817,7 +817,7 @@ def test_cc_147_check_balance_result() -> None:
         assert (answer.code, answer.get(d.CHECK_BALANCE_RESULT)) == (2001, value)
 
 
-def test_cc_148_a_price_enquiry_is_answered_with_cost_information() -> None:
+def test_a_price_enquiry_is_answered_with_cost_information() -> None:
     # CC-148: "Cost-Information {Unit-Value, Currency-Code, Cost-Unit?}." S16: "Cost-Information{Unit-Value(95,-2),
     # Currency-Code 978}"
     data = event(context="32260@3gpp.org", action=PRICE_ENQUIRY, extra=[(d.REQUESTED_SERVICE_UNIT, units(time=120))])

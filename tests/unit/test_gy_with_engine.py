@@ -59,7 +59,7 @@ class Edge:
         return self.send(gateway.ccr(kind, number, session, *services, **options))
 
 
-def test_s01_prepaid_data() -> None:
+def test_prepaid_data_has_the_numbers_of_s01() -> None:
     edge = Edge(1000, send_cost_information=True, send_remaining_balance=True)
     answer = edge.ccr(INITIAL, 0, mscc(requested=[]))
     assert (answer.code, answer.service.result_code, answer.service.granted) == (2001, 2001, {"total": 10_485_760})
@@ -76,7 +76,7 @@ def test_s01_prepaid_data() -> None:
     assert edge.kit.balance() == (870, 0)
 
 
-def test_s03_the_last_grant_carries_a_final_unit_indication() -> None:
+def test_the_last_grant_carries_a_final_unit_indication() -> None:
     edge = Edge(150)
     assert edge.ccr(INITIAL, 0, mscc(requested=[])).service.final is None
     service = edge.ccr(UPDATE, 1, mscc(requested=[], used=[units(total=10 * MIB)])).service
@@ -84,7 +84,7 @@ def test_s03_the_last_grant_carries_a_final_unit_indication() -> None:
     assert service.final == (0, None, None, (), ())
 
 
-def test_s05_the_three_policies_on_an_empty_balance() -> None:
+def test_the_three_policies_on_an_empty_balance() -> None:
     denied = Edge(0).ccr(INITIAL, 0, mscc(requested=[]))
     assert (denied.code, denied.service.result_code, denied.service.granted) == (2001, 4012, None)
     assert (denied.service.final, denied.service.validity_s) == (None, None)
@@ -96,7 +96,7 @@ def test_s05_the_three_policies_on_an_empty_balance() -> None:
     assert restricted.final == (2, None, None, (), ("topup-only",))
 
 
-def test_s11_a_repeat_over_another_proxy_gets_the_same_answer_with_its_own_proxy_info() -> None:
+def test_a_repeat_over_another_proxy_gets_the_same_answer_with_its_own_proxy_info() -> None:
     edge = Edge(1000)
     edge.ccr(INITIAL, 0, mscc(requested=[]))
     service = mscc(requested=[], used=[units(total=10 * MIB)])
@@ -108,7 +108,7 @@ def test_s11_a_repeat_over_another_proxy_gets_the_same_answer_with_its_own_proxy
     assert edge.kit.balance() == (900, 100)
 
 
-def test_s13_messages() -> None:
+def test_messages_have_the_numbers_of_s13() -> None:
     edge = Edge(100)
     sms = {"context": "32274@3gpp.org", "action": 0}
     one = mscc(None, requested=units(events=1))
