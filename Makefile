@@ -1,67 +1,101 @@
-# Everything a clone needs: `make demo` and `make test`. Python's own venv, no tool beside Debian's base packages.
+# From a clone: `make demo` and `make test`. Needs make, gcc, Python 3.11 or later with its headers and venv module.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
-SOURCES := $(wildcard cython_ext/*.pyx cython_ext/*.pxd) pyproject.toml requirements/lock.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+BUILT_FROM := pyproject.toml $(wildcard cython_ext/*.pyx cython_ext/*.pxd)
+# The hypothesis profile and the like: see tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest --quiet
+# Where `make docs` builds: apart, so that the site's tools cannot change what the product is tested with.
+DOCS_VENV := .venv-docs
 
-.PHONY: demo test test-peers check soak bench docs clean compliance
+.DELETE_ON_ERROR:
+.PHONY: demo test test-peers check soak bench docs check-docs generate lock tools clean help
+
+help:
+	@echo "demo        a whole charged session, played by a foreign Diameter client"
+	@echo "test        everything that needs no foreign tool"
+	@echo "test-peers  foreign clients and witnesses (python-diameter, tshark)"
+	@echo "check       linters, types, import contracts, generated files"
+	@echo "soak        the long fuzz run"
+	@echo "bench       micro-benchmarks of the codec"
+	@echo "docs        the documentation site, in site/"
+	@echo "generate    write the generated files anew (dictionary, docs/compliance.md)"
+	@echo "lock        write requirements/*.txt anew; UPGRADE=1 takes newer versions"
+	@echo "clean       remove all that was built or fetched"
 
 demo: $(STAMPS)/demo
-	$(BIN)/ocs demo
+	@$(BIN)/ocs demo
 
 test: $(STAMPS)/test
-	$(BIN)/python -m pytest tests/unit tests/property tests/conformance tests/integration
+	@$(PYTEST) tests/unit tests/property tests/conformance tests/integration
 
-# Foreign clients and witnesses: python-diameter, tshark.
-test-peers: $(STAMPS)/test
-	$(BIN)/python tools/fetch_tools.py tshark
-	$(BIN)/python -m pytest tests/peers
+test-peers: tools $(STAMPS)/test
+	@$(PYTEST) tests/peers
 
-check: $(STAMPS)/dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+# Tools of other projects that tests use as witnesses; exit status 3 if one cannot be had (ALLOW_MISSING=name,... lets it be).
+tools:
+	@$(PYTHON) tools/fetch_tools.py tshark
+
+check: $(STAMPS)/test
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/generate_dictionary.py --check
 	$(BIN)/python tools/compliance.py --check
+	$(BIN)/python tools/compliance.py --check-required
 
 # Longer than a test run may take: a million mutations against the node.
 soak: $(STAMPS)/test
-	$(BIN)/python -m tests.property.fuzz_node --count 1000000 --seed 1
+	@$(BIN)/python -m tests.property.fuzz_node --count 1000000 --seed 1
 
 bench: $(STAMPS)/demo
-	$(BIN)/python -m bench micro
+	@$(BIN)/python -m bench micro
 
-docs: $(STAMPS)/docs
-	$(BIN)/mkdocs build --strict
+docs: $(DOCS_VENV)/.stamp
+	@$(DOCS_VENV)/bin/mkdocs --quiet build --strict
+	@echo "built: site/index.html"
 
-compliance: $(STAMPS)/dev
-	$(BIN)/python tools/compliance.py
+# The site builds, its links lead somewhere, its commands exist.
+check-docs: docs $(STAMPS)/test
+	@$(PYTEST) tests/unit/test_docs.py tests/unit/test_compliance.py
+
+generate: $(STAMPS)/test
+	@$(BIN)/python tools/generate_dictionary.py
+	@$(BIN)/python tools/compliance.py
+
+lock: $(STAMPS)/venv
+	@$(PIP) install uv
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/lock.py $(if $(UPGRADE),--upgrade)
 
 $(STAMPS)/venv:
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) tools/prerequisites.py
+	@echo "making the virtual environment $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
 	@mkdir -p $(STAMPS)
 	@touch $@
 
-$(STAMPS)/demo: $(STAMPS)/venv $(SOURCES)
-	@echo "installing tollgate-ocs and its compiled extensions"
-	$(PIP) install -c requirements/lock.txt -e ".[demo]"
+# The hashes of the lock are checked; the product itself is built with the locked tools, without isolation.
+$(STAMPS)/demo: $(STAMPS)/venv requirements/demo.txt $(BUILT_FROM)
+	@echo "installing the locked dependencies"
+	@$(PIP) install --require-hashes -r requirements/demo.txt
+	@echo "compiling and installing tollgate-ocs"
+	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(STAMPS)/test: $(STAMPS)/venv $(SOURCES)
-	@echo "installing tollgate-ocs with what its tests need"
-	$(PIP) install -c requirements/lock.txt -e ".[demo,test]"
-	@touch $@ $(STAMPS)/demo
-
-$(STAMPS)/dev: $(STAMPS)/test
-	$(PIP) install -c requirements/lock.txt -e ".[demo,test,dev]"
+$(STAMPS)/test: $(STAMPS)/demo requirements/test.txt
+	@echo "installing what the tests and checks need"
+	@$(PIP) install --require-hashes -r requirements/test.txt
 	@touch $@
 
-$(STAMPS)/docs: $(STAMPS)/venv
-	$(PIP) install -c requirements/lock.txt -e ".[docs]"
+$(DOCS_VENV)/.stamp: requirements/docs.txt
+	@echo "installing the site's tools"
+	@$(PYTHON) -m venv $(DOCS_VENV)
+	@$(DOCS_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/docs.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist site *.egg-info .tools cython_ext/*.c cython_ext/*.so .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf $(VENV) $(DOCS_VENV) .tools build dist site *.egg-info cython_ext/*.c cython_ext/*.so
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

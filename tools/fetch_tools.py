@@ -1,52 +1,84 @@
 """Make sure that the tools of other projects which tests use as witnesses are there.
 
-usage: python tools/fetch_tools.py NAME...
+usage: python3 tools/fetch_tools.py NAME...
 
-A tool on PATH is used as it is. Otherwise Debian's packages are downloaded and unpacked under `.tools/`, without root and
-without installing anything. What is still missing is listed and makes the command exit with 3, unless the environment
-says `ALLOW_MISSING=name,...`.
+A tool on PATH is used as it is. Otherwise Debian's packages are downloaded and unpacked under `.tools/`, with or without
+root; nothing is installed on the machine. Each tool must then show that it works. What is still missing is listed and
+makes the exit status 3, unless the environment names it: `ALLOW_MISSING=name,...`; tests that need it are then reported
+as not run.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent / ".tools"
-PACKAGES = {"tshark": ["tshark"]}
+UNPACKED = ROOT / "root"
 TIMEOUT_S = 600
 
-WRAPPER = """#!/bin/sh
-# Runs the unpacked tool with the libraries and data that were unpacked beside it.
-root={root}
-export LD_LIBRARY_PATH="$root/usr/lib/{arch}:$root/lib/{arch}:$root/usr/lib/{arch}/wireshark${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"
-export WIRESHARK_DATA_DIR="$root/usr/share/wireshark"
-export WIRESHARK_PLUGIN_DIR="$root/usr/lib/{arch}/wireshark/plugins/4.0"
-exec "$root/usr/bin/{name}" "$@"
+OWN_LISTS = [
+    "-oDir::State::lists=" + str(ROOT / "apt" / "lists"),
+    "-oDir::Cache=" + str(ROOT / "apt" / "cache"),
+    "-oDebug::NoLocking=1",
+    "-oAPT::Sandbox::User=",
+]
+"""Package lists of our own, which need no root; the machine's sources and its installed packages still count."""
+
+WRAPPER = """\
+#!/bin/sh
+# Runs the unpacked tool with the libraries and data that were unpacked beside it. Wireshark ignores WIRESHARK_DATA_DIR
+# when root runs it, so root becomes nobody; nobody may not come here by the full path, hence the relative ones.
+cd -- "$(dirname -- "$0")/../root" || exit 1
+for folder in usr/lib/*-linux-gnu* lib/*-linux-gnu*; do
+    [ -d "$folder" ] && LD_LIBRARY_PATH="$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+done
+WIRESHARK_DATA_DIR=usr/share/wireshark
+export LD_LIBRARY_PATH WIRESHARK_DATA_DIR
+if [ "$(id -u)" = 0 ]; then
+    export HOME=/nonexistent
+    exec setpriv --reuid=65534 --regid=65534 --clear-groups usr/bin/@NAME@ "$@"
+fi
+exec usr/bin/@NAME@ "$@"
 """
 
 
+class Tool(NamedTuple):
+    """A tool, the Debian package that brings it, and the proof that it works."""
+
+    package: str
+    works: Callable[[str], bool]
+
+
 def main(names: list[str]) -> int:
+    """Provide the named tools; return the exit status."""
     missing = [name for name in names if not provide(name)]
     allowed = {name.strip() for name in os.environ.get("ALLOW_MISSING", "").split(",")}
     for name in missing:
-        verdict = "allowed by ALLOW_MISSING" if name in allowed else "needed; see docs/internals/testing.md"
-        print(f"missing: {name} ({verdict})")
+        print(f"missing: {name}" + (" (ALLOW_MISSING lets it be)" if name in allowed else f": apt install {name}"))
     return 3 if set(missing) - allowed else 0
 
 
 def provide(name: str) -> bool:
-    """Whether the tool runs, after fetching it if need be."""
-    if find(name) is None and not fetch(name):
-        return False
+    """Whether the tool works, after fetching it if need be."""
+    tool = TOOLS[name]
     path = find(name)
-    if path is None or subprocess.run([path, "--version"], capture_output=True, check=False).returncode:
+    if path is not None and tool.works(path):
+        return True
+    print(f"fetching {name}: Debian package {tool.package}, unpacked in .tools", flush=True)
+    try:
+        fetch(name, tool.package)
+    except (subprocess.SubprocessError, OSError) as error:
+        detail = getattr(error, "stderr", b"") or b""
+        print(f"{name}: {error}\n{detail.decode(errors='replace')}".strip(), file=sys.stderr)
         return False
-    print(f"{name}: {path}")
-    return True
+    return tool.works(str(ROOT / "bin" / name))
 
 
 def find(name: str) -> str | None:
@@ -55,59 +87,75 @@ def find(name: str) -> str | None:
     return shutil.which(name) or (str(unpacked) if unpacked.exists() else None)
 
 
-def fetch(name: str) -> bool:
-    """Download and unpack Debian's packages of a tool with all that they depend on."""
-    if name not in PACKAGES or shutil.which("apt-get") is None:
-        return False
-    print(f"{name}: fetching Debian's packages into {ROOT}", flush=True)
+def fetch(name: str, package: str) -> None:
+    """Download a package with all that it depends on and this machine lacks, and unpack it under `.tools/root`."""
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise OSError("this machine has no apt-get and dpkg-deb")
     downloads = ROOT / "packages"
     downloads.mkdir(parents=True, exist_ok=True)
     try:
-        for package in closure(PACKAGES[name]):
-            run(["apt-get", "download", package], downloads)
-        for archive in sorted(downloads.glob("*.deb")):
-            run(["dpkg-deb", "-x", str(archive), str(ROOT)], downloads)
-    except (subprocess.SubprocessError, OSError) as error:
-        detail = getattr(error, "stderr", b"") or b""
-        print(f"{name}: {error}\n{detail.decode(errors='replace')}", file=sys.stderr)
-        return False
-    write_wrapper(name)
-    return True
-
-
-def closure(packages: list[str]) -> list[str]:
-    """What apt would install for the packages on this machine, themselves included, without recommended ones."""
-    simulated = simulate(packages)
-    if simulated is None:
-        # The package lists of a fresh machine are empty; filling them needs the rights of its owner.
-        run(["apt-get", "-q", "update"], ROOT)
-        simulated = simulate(packages)
-    if simulated is None:
-        raise OSError(f"apt knows no package {', '.join(packages)}")
-    return simulated
-
-
-def simulate(packages: list[str]) -> list[str] | None:
-    command = ["apt-get", "--simulate", "--no-install-recommends", "install", *packages]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
-    if result.returncode:
-        return None
-    return [line.split()[1] for line in result.stdout.splitlines() if line.startswith("Inst ")]
-
-
-def run(command: list[str], folder: Path) -> None:
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=TIMEOUT_S, stdin=subprocess.DEVNULL)
-
-
-def write_wrapper(name: str) -> None:
-    arch = subprocess.run(
-        ["dpkg-architecture", "-qDEB_HOST_MULTIARCH"], capture_output=True, text=True, check=False
-    ).stdout.strip()
+        download(package, downloads, [])
+    except subprocess.SubprocessError:
+        # The machine's package lists are empty or old.
+        (ROOT / "apt" / "lists" / "partial").mkdir(parents=True, exist_ok=True)
+        (ROOT / "apt" / "cache" / "archives" / "partial").mkdir(parents=True, exist_ok=True)
+        run(["apt-get", *OWN_LISTS, "-q", "update"], downloads)
+        download(package, downloads, OWN_LISTS)
+    for archive in sorted(downloads.glob("*.deb")):
+        run(["dpkg-deb", "-x", str(archive), str(UNPACKED)], downloads)
+    shutil.rmtree(downloads)
+    shutil.rmtree(ROOT / "apt", ignore_errors=True)
     wrapper = ROOT / "bin" / name
     wrapper.parent.mkdir(exist_ok=True)
-    wrapper.write_text(WRAPPER.format(root=ROOT, arch=arch or "x86_64-linux-gnu", name=name))
+    wrapper.write_text(WRAPPER.replace("@NAME@", name), encoding="utf-8")
     wrapper.chmod(0o755)
 
+
+def download(package: str, folder: Path, options: list[str]) -> None:
+    """Download the package and what a simulated installation would bring with it."""
+    simulated = run(["apt-get", *options, "--simulate", "--no-install-recommends", "install", package], folder)
+    wanted = [line.split()[1] for line in simulated.splitlines() if line.startswith("Inst ")]
+    run(["apt-get", *options, "-q", "download", *wanted], folder)
+
+
+def run(command: list[str], folder: Path) -> str:
+    """Run a command without input; return what it prints, raise if it fails."""
+    environment = {**os.environ, "LC_ALL": "C"}
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        check=True,
+        capture_output=True,
+        timeout=TIMEOUT_S,
+        stdin=subprocess.DEVNULL,
+    )
+    return done.stdout.decode(errors="replace")
+
+
+def tshark_works(path: str) -> bool:
+    """Whether tshark names the command of a Diameter message: its libraries and its dictionary are in place."""
+    arguments = [path, "-r", "-", "-T", "fields", "-e", "diameter.cmd.code", "-e", "diameter.Origin-Host"]
+    try:
+        done = subprocess.run(arguments, input=watchdog_capture(), capture_output=True, check=False, timeout=60)
+    except OSError:
+        return False
+    return done.returncode == 0 and done.stdout.split() == [b"280", b"gw.example.net"]
+
+
+def watchdog_capture() -> bytes:
+    """A capture file with one TCP segment that carries a Device-Watchdog-Request."""
+    host = struct.pack(">IB3s", 264, 0x40, (8 + 14).to_bytes(3, "big")) + b"gw.example.net" + bytes(2)
+    message = struct.pack(">B3sB3sIII", 1, (20 + len(host)).to_bytes(3, "big"), 0x80, bytes((0, 1, 24)), 0, 1, 1) + host
+    tcp = struct.pack(">HHIIBBHHH", 40000, 3868, 1, 1, 5 << 4, 0x18, 65535, 0, 0)
+    addresses = bytes((192, 0, 2, 1, 192, 0, 2, 2))
+    packet = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(tcp) + len(message), 1, 0, 64, 6, 0) + addresses + tcp + message
+    link_raw_ip = 101
+    header = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, link_raw_ip)
+    return header + struct.pack("<IIII", 0, 0, len(packet), len(packet)) + packet
+
+
+TOOLS = {"tshark": Tool("tshark", tshark_works)}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
