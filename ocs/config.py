@@ -306,6 +306,6 @@ def _worded(message: str, value: object) -> str:
     found = _EXPECTED.match(message)
     shown = _described(value)
     if found is None:
-        return f"{shown}: {message[0].lower()}{message[1:].split(' - at ')[0]}"
+        return f"{shown}: {message[0].lower()}{message[1:].split(' - at ', maxsplit=1)[0]}"
     wanted = found[1]
     return f"expected {_WORDS.get(wanted, wanted)}, got {shown}"

@@ -9,7 +9,7 @@ from balance.account import AccountStatus, BucketKind
 from balance.documents import home_partition
 from ocs.api.bodies import Change, NewAccount, NewAdjustment, NewTopUp
 from ocs.api.bridge import run_saga
-from ocs.api.common import Cursor, Http, Json, Limit, find_currency, order_of, runtime_of, with_code
+from ocs.api.common import Cursor, Http, Json, Limit, find_currency, order_of, path_name, runtime_of, with_code
 from ocs.charging import queries
 from ocs.charging.account_operations import TopUp, adjust, create_account, set_status, top_up
 from ocs.charging.operations import OperationRefused
@@ -25,13 +25,13 @@ class Accounts(Controller):
     async def create(self, request: Http, data: JSONBody[NewAccount]) -> Json:
         """Create an active account with an empty main bucket."""
         runtime, order = runtime_of(request), order_of(request, data)
-        currency = find_currency(data.currency)
+        account, currency = path_name("account", data.account), find_currency(data.currency)
         # Any partition would do, and it is stored with the account; hashing the name spreads accounts evenly.
-        partition = home_partition("account", data.account, runtime.engine.store.partitions)
+        partition = home_partition("account", account, runtime.engine.store.partitions)
         saga = create_account(
             runtime.engine,
             order,
-            data.account,
+            account,
             currency.numeric,
             currency.exponent,
             data.credit_limit_micros,

@@ -25,19 +25,29 @@ Seconds = Annotated[int, Meta(ge=1, le=2**40)]
 Name = Annotated[str, Meta(max_length=300)]
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every change states beside its content."""
+class Signed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every request that changes something states."""
 
     reason: Annotated[str, Meta(max_length=MAX_REASON_CHARACTERS)]
-    """Why; kept in the ledger."""
+    """Why; kept with the change."""
+
+    def checked_reason(self) -> str:
+        """The reason; refused if it is empty or cannot be shown."""
+        reason = self.reason.strip()
+        if not reason or not reason.isprintable():
+            raise OperationRefused("invalid", "reason", "expected a printable text that is not empty")
+        return reason
+
+
+class Change(Signed, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every change of an account or a subscriber states beside its content."""
+
     key: Annotated[str, Meta(max_length=MAX_KEY_CHARACTERS)] | None = None
     """The same key with the same content is done once; made if absent."""
 
     def order(self, who: str) -> Order:
         """Who asks for the change, why and under which key; refused if a text is empty or cannot be shown."""
-        reason = self.reason.strip()
-        if not reason or not reason.isprintable():
-            raise OperationRefused("invalid", "reason", "expected a printable text that is not empty")
+        reason = self.checked_reason()
         key = secrets.token_hex(8) if self.key is None else self.key
         if not key or not key.isprintable() or key != key.strip():
             raise OperationRefused("invalid", "key", "expected a printable text that is not empty")
@@ -119,7 +129,7 @@ class CatalogueFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Stands in messages."""
 
 
-class Activation(Change, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Activation(Signed, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A catalogue to make current."""
 
     text: str

@@ -8,7 +8,8 @@ from litestar import Controller, get, post
 from litestar.params import JSONBody
 
 from ocs.api.bodies import Activation, CatalogueFile
-from ocs.api.common import Http, Json, order_of, runtime_of
+from ocs.api.common import Http, Json, runtime_of
+from ocs.api.peer import peer_of_scope
 from tariffs.describe import describe
 from tariffs.loader import load
 
@@ -33,9 +34,9 @@ class CatalogueRoutes(Controller):
     @post("/activate", status_code=200, summary="Activate a catalogue")
     async def activate(self, request: Http, data: JSONBody[Activation]) -> Json:
         """Make a text the current version. The text that is current already changes nothing and keeps its version."""
-        runtime, order = runtime_of(request), order_of(request, data)
+        runtime, who, reason = runtime_of(request), peer_of_scope(request.scope), data.checked_reason()
         checked = await asyncio.to_thread(load, data.text, data.filename)
         before = runtime.engine.catalogues.current.version
-        version = await runtime.activate_catalogue(data.text, data.filename, order.who, order.reason)
+        version = await runtime.activate_catalogue(data.text, data.filename, who, reason)
         warnings = [str(warning) for warning in checked.warnings]
         return {"version": version, "previous": before, "changed": version != before, "warnings": warnings}

@@ -47,6 +47,13 @@ def find_currency(code: str) -> Currency:
     return found
 
 
+def path_name(field: str, name: str) -> str:
+    """A new name that can also be a segment of a path; refused otherwise."""
+    if "/" in name or name in (".", ".."):
+        raise OperationRefused("invalid", field, f"{name!r} is no {field} id: expected a name without a slash")
+    return name
+
+
 def with_code(account: Json) -> Json:
     """An account with its currency's code beside the number."""
     return {**account, "currency_code": _CODES.get(account["currency"], str(account["currency"]))}

@@ -8,7 +8,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from balance.account import AccountStatus
 from ocs.api.bodies import Change, IdentityEdit, NewSubscriber, SubscriberEdit
 from ocs.api.bridge import run_saga
-from ocs.api.common import Cursor, Http, Json, Limit, order_of, read_identity, runtime_of, with_code
+from ocs.api.common import Cursor, Http, Json, Limit, order_of, path_name, read_identity, runtime_of, with_code
 from ocs.charging import queries
 from ocs.charging.identities import find_subscriber
 from ocs.charging.operations import OperationRefused
@@ -34,7 +34,8 @@ class Subscribers(Controller):
         identities = [read_identity(one.kind, one.value) for one in data.identities]
         if len(set(identities)) != len(identities):
             raise OperationRefused("invalid", "identities", "the same identity stands twice")
-        saga = add_subscriber(runtime.engine, order, data.subscriber, data.account, data.plan, identities)
+        subscriber = path_name("subscriber", data.subscriber)
+        saga = add_subscriber(runtime.engine, order, subscriber, data.account, data.plan, identities)
         return await run_saga(runtime, saga)
 
     @get(summary="List subscribers")

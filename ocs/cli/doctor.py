@@ -1,0 +1,108 @@
+"""What an operator asks first when something is wrong: the installation, the configuration, the store, the server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ocs.cli.connection import answers, run, settings_of
+from ocs.cli.errors import BadInput, CommandError, Unavailable
+from ocs.cli.output import facts, line, table
+
+Json = dict[str, Any]
+
+
+def examine(config: str | None) -> Json:
+    """All findings; `problems` is empty when all is well. Works with and without a running server."""
+    findings: Json = {"installation": {}, "server": None, "state": None, "warnings": [], "problems": []}
+    _examine_installation(findings)
+    try:
+        settings = settings_of(config)
+    except BadInput as error:
+        findings["problems"] += [f"configuration: {one}" for one in str(error).splitlines()]
+        return findings
+    try:
+        served = answers(settings.socket_path)
+        findings["server"] = {"running": served, "socket": str(settings.socket_path)}
+        if not served and not settings.store_path.exists():
+            findings["warnings"].append(f"there is no store {settings.store_path} yet; the first change makes it")
+            return findings
+        state = run(config, lambda api: api.get("/v1/doctor"))
+    except Unavailable as error:
+        findings["problems"].append(str(error))
+    except CommandError as error:
+        findings["problems"].append(f"the server refuses to tell: {error}")
+    else:
+        findings["warnings"] += state.pop("warnings")
+        findings["problems"] += state.pop("problems")
+        findings["state"] = state
+    return findings
+
+
+def _examine_installation(findings: Json) -> None:
+    from ocs.startup import StartupError, check_installation, is_pure
+
+    try:
+        findings["installation"] = {fact.name: fact.value for fact in check_installation()}
+    except StartupError as error:
+        findings["problems"].append(f"installation: {error}")
+    if is_pure():
+        findings["warnings"].append("OCS_PURE=1: the compiled extensions are not used; slow, for tests only")
+
+
+def print_findings(found: Json) -> None:
+    """Findings for people: first what is loaded, last what is wrong."""
+    _section("installation", found["installation"])
+    if found["server"] is not None:
+        running = "running" if found["server"]["running"] else "not running"
+        _section("server", {"state": running, "control socket": found["server"]["socket"]})
+    state = found["state"]
+    if state is not None:
+        _state(state)
+    for warning in found["warnings"]:
+        line(f"warning: {warning}", style="yellow")
+    for problem in found["problems"]:
+        line(f"problem: {problem}", style="bold red")
+    if not found["problems"]:
+        line("no problem found", style="green")
+
+
+def _state(state: Json) -> None:
+    from ocs.cli.output import moment_us
+
+    clock = "stepped by hand" if state["clock"]["stepped"] else "passes by itself"
+    about = {"version": state["version"], "python": state["python"], "process": state["pid"]}
+    about["time"] = f"{moment_us(state['clock']['now_us'])}, {clock}"
+    _section("process", about)
+    _section("store", state["store"])
+    catalogue = state["catalogue"]
+    plans = ", ".join(catalogue["plans"]) or "none"
+    _section("catalogue", {"name": catalogue["name"], "version": catalogue["version"], "plans": plans})
+    if state["listeners"]:
+        line("listeners", style="bold")
+        table(("name", "address"), [(one["name"], one["address"]) for one in state["listeners"]])
+    _section("configuration", _flat(state["configuration"]))
+    _section("numbers", state["numbers"])
+
+
+def _section(title: str, values: Json) -> None:
+    if values:
+        line(title, style="bold")
+        facts((f"  {name}", _shown(value)) for name, value in values.items())
+
+
+def _flat(values: Json, prefix: str = "") -> Json:
+    flat: Json = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(_shown(one) for one in value) or "none"
+    return "none" if value is None else str(value)
