@@ -1,0 +1,104 @@
+"""The demonstration's server: `ocs serve` as a process of its own, on free ports, over an empty embedded store."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 15.0
+CONFIG = """[node]
+origin_host = "{host}"
+origin_realm = "{realm}"
+
+[diameter]
+listen = ["127.0.0.1:0"]
+"""
+
+
+class ServerFailed(Exception):
+    """The server did not start, or an operator's request was refused."""
+
+
+class DemoServer:
+    """One `ocs serve` and its operator's interface."""
+
+    def __init__(self, home: Path, host: str, realm: str) -> None:
+        self.host = host
+        self.realm = realm
+        self._home = home
+        self._log = home / "server.log"
+        (home / "ocs.toml").write_text(CONFIG.format(host=host, realm=realm))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._client = httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(home / "ocs.sqlite.sock")), base_url="http://ocs", timeout=10
+        )
+
+    def __enter__(self) -> DemoServer:
+        environment = {**os.environ, "OCS_HOME": str(self._home)}
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "ocs.cli.main", "serve"],
+                env=environment,
+                cwd=self._home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self._process is None or self._process.poll() is not None:
+                break
+            try:
+                if self._client.get("/v1/health").is_success:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.05)
+        raise ServerFailed(f"the server did not start:\n{self._log.read_text(errors='replace')[-2000:]}")
+
+    @property
+    def port(self) -> int:
+        """The Diameter port that the system chose."""
+        for listener in self.get("/v1/doctor")["listeners"]:
+            if listener["name"] == "diameter":
+                return int(str(listener["address"]).rpartition(":")[2])
+        raise ServerFailed("the server listens on no Diameter port")
+
+    def get(self, path: str) -> dict[str, Any]:
+        """A GET of the operator's interface."""
+        return self._checked(self._client.get(path))
+
+    def post(self, path: str, **body: Any) -> dict[str, Any]:
+        """A POST of the operator's interface, with the demonstration as its reason."""
+        return self._checked(self._client.post(path, json={"reason": "demonstration", **body}))
+
+    def _checked(self, answer: httpx.Response) -> dict[str, Any]:
+        if not answer.is_success:
+            raise ServerFailed(f"{answer.request.method} {answer.request.url.path}: {answer.text}")
+        found: dict[str, Any] = answer.json()
+        return found
