@@ -198,8 +198,6 @@ class StoreRuntime:
     def numbers(self) -> Mapping[str, int]:
         """Counters beyond the engine's own."""
         own = {
-            "store_conflicts": self.engine.conductor.conflicts,
-            "store_read_backs": self.engine.conductor.read_backs,
             "swept_items": self.sweeper.swept,
             "sweep_failures": self.sweeper.failures,
         }

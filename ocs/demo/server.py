@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +31,33 @@ class ServerFailed(Exception):
 class DemoServer:
     """One `ocs serve` and its operator's interface."""
 
-    def __init__(self, home: Path, host: str, realm: str) -> None:
+    def __init__(self, home: Path, host: str, realm: str, arguments: Sequence[str] = (), settings: str = "") -> None:
+        """`arguments` go to `ocs serve`, `settings` is more TOML for its configuration."""
+        self._arguments = arguments
         self.host = host
         self.realm = realm
         self._home = home
         self._log = home / "server.log"
-        (home / "ocs.toml").write_text(CONFIG.format(host=host, realm=realm))
+        (home / "ocs.toml").write_text(CONFIG.format(host=host, realm=realm) + settings)
         self._process: subprocess.Popen[bytes] | None = None
         self._client = httpx.Client(
             transport=httpx.HTTPTransport(uds=str(home / "ocs.sqlite.sock")), base_url="http://ocs", timeout=10
         )
 
     def __enter__(self) -> DemoServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._client.close()
+
+    def start(self) -> None:
+        """Start the process and wait until it answers."""
         environment = {**os.environ, "OCS_HOME": str(self._home)}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "ocs.cli.main", "serve"],
+                [sys.executable, "-m", "ocs.cli.main", "serve", *self._arguments],
                 env=environment,
                 cwd=self._home,
                 stdin=subprocess.DEVNULL,
@@ -55,12 +67,11 @@ class DemoServer:
         try:
             self._wait_until_ready()
         except BaseException:
-            self.__exit__()
+            self.stop()
             raise
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._client.close()
+    def stop(self) -> None:
+        """Stop the process as an operator would; kill it if it does not obey."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:
