@@ -1,0 +1,123 @@
+"""The configuration file: defaults, every problem with its line and field, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from ocs.config import ConfigError, Settings, load_settings, parse_settings
+
+
+def problems(text: str) -> list[str]:
+    """The messages of a text that is no configuration."""
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(text, "ocs.toml")
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_without_a_file_everything_has_a_default(tmp_path: Path) -> None:
+    settings = load_settings(None, {"OCS_HOME": str(tmp_path)})
+    assert settings.file is None
+    assert settings.store_path == tmp_path / "ocs.sqlite"
+    assert settings.socket_path == tmp_path / "ocs.sqlite.sock"
+
+
+def test_home_defaults_to_a_folder_of_the_working_directory() -> None:
+    assert load_settings(None, {}).store_path == Path("ocs-data/ocs.sqlite")
+
+
+def test_the_file_of_the_home_folder_is_read(tmp_path: Path) -> None:
+    (tmp_path / "ocs.toml").write_text('[node]\norigin_host = "ocs1.example.net"\n')
+    settings = load_settings(None, {"OCS_HOME": str(tmp_path)})
+    assert settings.node.origin_host == "ocs1.example.net"
+    assert settings.file == str(tmp_path / "ocs.toml")
+
+
+def test_a_named_file_wins_over_the_environment_and_that_over_the_home_folder(tmp_path: Path) -> None:
+    for name in ("a", "b", "ocs"):
+        (tmp_path / f"{name}.toml").write_text(f'[node]\norigin_host = "{name}.example.net"\n')
+    environ = {"OCS_HOME": str(tmp_path), "OCS_CONFIG": str(tmp_path / "b.toml")}
+    assert load_settings(str(tmp_path / "a.toml"), environ).node.origin_host == "a.example.net"
+    assert load_settings(None, environ).node.origin_host == "b.example.net"
+
+
+def test_a_named_file_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml: cannot be read: No such file"):
+        load_settings(str(tmp_path / "none.toml"), {})
+
+
+def test_relative_paths_start_at_the_home_folder_and_absolute_ones_stand() -> None:
+    text = '[store]\npath = "money.db"\n[control]\nsocket = "/run/ocs.sock"\n'
+    settings = parse_settings(text, "ocs.toml", "/var/lib/ocs")
+    assert settings.store_path == Path("/var/lib/ocs/money.db")
+    assert settings.socket_path == Path("/run/ocs.sock")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[store]\npartitions = 0\n", "ocs.toml:2: store.partitions: 0: expected `int` >= 1"),
+        ('[store]\npartitions = "x"\n', "ocs.toml:2: store.partitions: expected an integer, got 'x'"),
+        ("[store]\npartitions = true\n", "ocs.toml:2: store.partitions: expected an integer, got true"),
+        ("[store]\npath = 5\n", "ocs.toml:2: store.path: expected a text in quotes, got 5"),
+        ("[stor]\npath = 5\n", "ocs.toml:1: stor: unknown field, did you mean 'store'?"),
+        ("[store]\npaht = 'x'\n", "ocs.toml:2: store.paht: unknown field, did you mean 'path'?"),
+        ("store = 5\n", "ocs.toml:1: store: expected a table, got 5"),
+        ('home = "/x"\n', "ocs.toml:1: home: unknown field"),
+        (
+            '\n[node]\norigin_host = "a b"\n',
+            "ocs.toml:3: node.origin_host: 'a b', expected a host name such as ocs.example.net",
+        ),
+        (
+            "[charging]\ntombstone_s = 1\n",
+            "ocs.toml:1: charging: tombstone_s and event_kept_s: expected at least 600 seconds (CC-042)",
+        ),
+        (
+            '[charging]\necur_no_usu = "x"\n',
+            "ocs.toml:2: charging.ecur_no_usu: 'x', expected 'release' or 'debit'",
+        ),
+        ('[log]\nlevel = "loud"\n', "ocs.toml:2: log.level: 'loud': invalid enum value 'loud'"),
+        ("[store\n", "ocs.toml:1: not TOML: Expected ']' at the end of a table declaration"),
+        ("[charging]\nmax_tcc_s = 1.5\n", "ocs.toml:2: charging.max_tcc_s: expected an integer, got 1.5"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line_with_file_line_and_field(text: str, message: str) -> None:
+    assert problems(text) == [message]
+
+
+def test_one_mistake_does_not_hide_the_next() -> None:
+    found = problems('[node]\norigin_host = 5\nx = 1\n[store]\npartitions = 0\n[log]\nform = "xml"\n')
+    assert [line.split(": ")[1] for line in found] == [
+        "node.origin_host",
+        "node.x",
+        "store.partitions",
+        "log.form",
+    ]
+
+
+def test_text_that_is_not_utf8_is_refused_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "ocs.toml").write_bytes(b"[node]\n\xff\n")
+    with pytest.raises(ConfigError, match=r"ocs\.toml:2: expected UTF-8 text"):
+        load_settings(None, {"OCS_HOME": str(tmp_path)})
+
+
+def test_a_control_socket_whose_path_is_too_long_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"control\.socket: .* expected at most 107"):
+        parse_settings(f'[control]\nsocket = "/{"x" * 107}"\n', "ocs.toml")
+
+
+def test_settings_never_change() -> None:
+    with pytest.raises(AttributeError):
+        Settings().store.path = "x"  # type: ignore[misc]
+
+
+def test_every_setting_is_described() -> None:
+    source = Path(__import__("ocs.config").config.__file__).read_text().splitlines()
+    for section in msgspec.structs.fields(Settings):
+        if not (isinstance(section.type, type) and section.type.__module__ == "ocs.config"):
+            continue
+        for field in msgspec.structs.fields(section.type):
+            place = next(n for n, line in enumerate(source) if line.startswith(f"    {field.name}: "))
+            assert source[place + 1].startswith('    """'), f"{section.name}.{field.name} has no docstring"
