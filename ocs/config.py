@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Meta
 
 from ocs.charging.settings import ChargingSettings
+from ocs.servers.diameter_settings import DiameterSettings
 
 DEFAULT_HOME = "ocs-data"
 """Folder of the state where `OCS_HOME` is not set, in the working directory."""
@@ -90,6 +91,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     node: NodeSettings = NodeSettings()
     store: StoreSettings = StoreSettings()
     control: ControlSettings = ControlSettings()
+    diameter: DiameterSettings = DiameterSettings()
     charging: ChargingSettings = ChargingSettings()
     log: LogSettings = LogSettings()
     home: str = DEFAULT_HOME

@@ -20,7 +20,8 @@ origin_host = "{host}"
 origin_realm = "{realm}"
 
 [diameter]
-listen = ["127.0.0.1:0"]
+listen = "127.0.0.1"
+port = 0
 """
 
 

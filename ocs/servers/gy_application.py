@@ -17,6 +17,7 @@ from protocols.diameter import dictionary
 from protocols.diameter.answers import Local
 from protocols.diameter.avp import Message, first
 from protocols.diameter.errors import RemoteProtocolError
+from protocols.diameter.events import PeerInfo
 
 _BUSY = (LaneFull, DeadlinePassed)
 
@@ -41,7 +42,7 @@ class GyApplication:
         self._deadline_s = deadline_s
         self._log_refusal = log_refusal
 
-    def handle(self, message: Message, reply: Callable[[bytes], None]) -> None:
+    def handle(self, message: Message, _peer: PeerInfo, reply: Callable[[bytes], None]) -> None:
         """Process one CCR; `reply` is called once, now or when its commit is done."""
         try:
             ccr, profile = read_request(message, self._settings())
@@ -72,4 +73,3 @@ def _unprocessed(error: ChargingError) -> Outcome | None:
         return None
     detail = "store" if isinstance(error, StoreUnavailable) else "internal"
     return Outcome(Result.UNABLE_TO_COMPLY, detail=detail)
-
