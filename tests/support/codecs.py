@@ -71,7 +71,7 @@ def gy_update() -> list[tuple[int, Any]]:
         (d.SUBSCRIPTION_ID, [(d.SUBSCRIPTION_ID_TYPE, 0), (d.SUBSCRIPTION_ID_DATA, "447700900123")]),
         (d.MULTIPLE_SERVICES_INDICATOR, 1),
         (d.MULTIPLE_SERVICES_CREDIT_CONTROL, services),
-        (d.USER_EQUIPMENT_INFO, [(d.USER_EQUIPMENT_INFO_TYPE, 0), (d.USER_EQUIPMENT_INFO_VALUE, b"12345678")]),
+        (d.USER_EQUIPMENT_INFO, [(d.USER_EQUIPMENT_INFO_TYPE, 0), (d.USER_EQUIPMENT_INFO_VALUE, b"3520990012345601")]),
         (d.SERVICE_INFORMATION, [(d.PS_INFORMATION, ps_information())]),
         (d.PROXY_INFO, [(d.PROXY_HOST, "dra1.example.net"), (d.PROXY_STATE, b"\x00\xff\x01")]),
     ]
