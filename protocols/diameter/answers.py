@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from protocols.diameter import dictionary
 from protocols.diameter.avp import Message, decode_message, encode_message, first
-from protocols.diameter.errors import ResultCode
-from protocols.diameter.header import FLAG_ERROR, FLAG_PROXIABLE, HEADER_OCTETS
+from protocols.diameter.errors import RemoteProtocolError, ResultCode
+from protocols.diameter.header import FLAG_ERROR, FLAG_PROXIABLE, HEADER_OCTETS, Header
 
 Item = tuple[int, Any] | tuple[int, int, Any] | bytes
 """`(key, value)`, `(key, flags, value)` or the ready octets of an AVP."""
@@ -60,3 +60,62 @@ def base_avps(result_code: int, local: Local) -> list[Item]:
         (dictionary.ORIGIN_HOST, local.origin_host),
         (dictionary.ORIGIN_REALM, local.origin_realm),
     ]
+
+
+def is_protocol_error(result_code: int) -> bool:
+    """Whether a code belongs to the class that is only sent with the E bit (RFC 6733 §7.1.3)."""
+    return 3000 <= result_code < 4000
+
+
+def build_error_answer(
+    request: Message, error: RemoteProtocolError, local: Local, *, extras: Iterable[Item] = ()
+) -> bytes:
+    """The answer that refuses a request with one Result-Code and its Failed-AVP (DB-071, DB-075, DB-076).
+
+    With a 3xxx code the E bit is set and the order is that of RFC 6733 §7.2; with any other code it is clear. `extras`
+    follow the base AVPs. The error's `detail` becomes Error-Message only with the E bit: it must hold no value of a
+    subscriber's.
+    """
+    protocol_error = is_protocol_error(error.result_code)
+    avps = _error_base(error.result_code, local) if protocol_error else base_avps(error.result_code, local)
+    avps += extras
+    if protocol_error and error.detail:
+        avps.append((dictionary.ERROR_MESSAGE, error.detail))
+    if error.failed_avp:
+        avps.append((dictionary.FAILED_AVP, error.failed_avp))
+    return build_answer(request, avps, error=protocol_error)
+
+
+def build_header_error_answer(header: Header, result_code: int, local: Local) -> bytes:
+    """The answer to a request of which only the header can be read (DB-006, DB-008).
+
+    Its AVPs were not looked at, so that the grammar of RFC 6733 §7.2 and the E bit are the only choice (§7.1.5).
+    """
+    return _from_header(header, FLAG_ERROR, _error_base(result_code, local))
+
+
+def _error_base(result_code: int, local: Local) -> list[Item]:
+    result, host, realm = base_avps(result_code, local)
+    return [host, realm, result]
+
+
+def _from_header(header: Header, flags: int, avps: Iterable[Item]) -> bytes:
+    flags |= header.flags & FLAG_PROXIABLE
+    answer: bytes = encode_message(
+        header.command, header.application, flags, header.hop_by_hop, header.end_to_end, avps
+    )
+    return answer
+
+
+def result_code_of(answer: bytes) -> int:
+    """Result-Code of an answer that this server built; 0 if it has none."""
+    at = HEADER_OCTETS
+    while at + 12 <= len(answer):
+        word = answer[at : at + 8]
+        if word == _RESULT_CODE_HEADER:
+            return int.from_bytes(answer[at + 8 : at + 12], "big")
+        at += max(8, (int.from_bytes(word[5:8], "big") + 3) & ~3)
+    return 0
+
+
+_RESULT_CODE_HEADER = bytes.fromhex("0000010c4000000c")
