@@ -694,8 +694,10 @@ def test_cc_105_final_unit_indication_stands_at_command_level_of_an_rfc_client()
         # CC-107: vector of avps.md §6
         (
             FinalUnit(FinalAction.REDIRECT, 2, "http://topup.example.net/"),
-            "000001ae4000004c000001c14000000c00000001000001b240000038000001b14000000c00000002000001b340000021"
-            "687474703a2f2f746f7075702e6578616d706c652e6e65742f000000",
+            (
+                "000001ae4000004c000001c14000000c00000001000001b240000038000001b14000000c00000002000001b340000021"
+                "687474703a2f2f746f7075702e6578616d706c652e6e65742f000000"
+            ),
         ),
     ],
 )

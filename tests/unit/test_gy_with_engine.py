@@ -8,6 +8,7 @@ from ocs.servers.gy_application import GyApplication
 from protocols.diameter import dictionary as d
 from protocols.diameter.avp import decode_message
 from protocols.diameter.errors import RemoteProtocolError
+from protocols.diameter.events import PeerInfo
 from tests.support.charging_kit import Kit
 from tests.support.gy_client import (
     EVENT,
@@ -29,6 +30,7 @@ from tests.support.gy_client import (
 from tests.support.gy_edge import LOCAL, settings
 
 gateway = Requests()
+RELAY = PeerInfo("dra.example.net", "example.net", "127.0.0.1", frozenset({0xFFFFFFFF}), 0, False)
 
 
 class Edge:
@@ -50,7 +52,7 @@ class Edge:
     def send(self, data: bytes) -> Answer:
         """The one answer to a request."""
         answers: list[bytes] = []
-        self.application.handle(decode_message(data), answers.append)
+        self.application.handle(decode_message(data), RELAY, answers.append)
         (answer,) = answers
         return Answer(answer)
 
