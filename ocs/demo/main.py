@@ -72,6 +72,8 @@ UNIT_NAMES = {"cc_total_octets": "octets", "cc_time": "s", "cc_service_specific_
 def run(console: Console | None = None) -> int:
     """Play the whole demonstration; exit status 0 if every number was as expected."""
     console = console or Console()
+    if not console.is_terminal:
+        console = Console(width=110)
     with tempfile.TemporaryDirectory(prefix="ocs-demo-") as folder:
         try:
             return _play(console, Path(folder))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -39,10 +40,11 @@ class DemoServer:
         self.realm = realm
         self._home = home
         self._log = home / "server.log"
+        self._socket = home / "ocs.sqlite.sock"
         (home / "ocs.toml").write_text(CONFIG.format(host=host, realm=realm) + settings)
         self._process: subprocess.Popen[bytes] | None = None
         self._client = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(home / "ocs.sqlite.sock")), base_url="http://ocs", timeout=10
+            transport=httpx.HTTPTransport(uds=str(self._socket)), base_url="http://ocs", timeout=10
         )
 
     def __enter__(self) -> DemoServer:
@@ -86,12 +88,15 @@ class DemoServer:
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
                 break
-            try:
-                if self._client.get("/v1/health").is_success:
-                    return
-            except httpx.TransportError:
-                time.sleep(0.05)
+            if self._listens() and self._client.get("/v1/health").is_success:
+                return
+            time.sleep(0.05)
         raise ServerFailed(f"the server did not start:\n{self._log.read_text(errors='replace')[-2000:]}")
+
+    def _listens(self) -> bool:
+        """Whether the control socket takes connections (asked without httpx, which leaks the socket of a failed try)."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self._socket)) == 0
 
     @property
     def port(self) -> int:

@@ -405,7 +405,7 @@ def test_s24_supervision_timer(server: Server, talk: Talk) -> None:
     server.advance(1)  # nothing for 600 s -> R = 0, session closed
     assert server.balance() == (1000, 0)
     assert server.get("/v1/sessions")["items"] == []
-    explained = server.get("/v1/session/explain?id=s1")
+    explained = server.get("/v1/session/explain?session=s1")
     assert explained["summary"]["close_cause"] == "supervision_timeout"
     server.advance(50)
     assert talk.update(1, 10 * MIB).code == 5002
