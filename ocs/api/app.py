@@ -16,6 +16,7 @@ from ocs.api.catalogues import CatalogueRoutes
 from ocs.api.errors import HANDLERS
 from ocs.api.runtime import Runtime
 from ocs.api.sessions import Sessions
+from ocs.api.strict import StrictRequest
 from ocs.api.subscribers import Subscribers
 from ocs.api.system import System, product_version
 
@@ -29,6 +30,7 @@ def build_app(runtime: Runtime) -> Litestar:
     return Litestar(
         route_handlers=[version_1],
         state=State({"runtime": runtime}),
+        request_class=StrictRequest,
         exception_handlers=HANDLERS,
         request_max_body_size=MAX_BODY_OCTETS,
         openapi_config=OpenAPIConfig(
