@@ -55,7 +55,7 @@ bench: $(STAMPS)/demo
 	@$(BIN)/python -m bench micro
 
 docs: $(DOCS_VENV)/.stamp
-	@$(DOCS_VENV)/bin/mkdocs --quiet build --strict
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs --quiet build --strict
 	@echo "built: site/index.html"
 
 # The site builds, its links lead somewhere, its commands exist.
