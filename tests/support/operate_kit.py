@@ -83,6 +83,9 @@ class KitRuntime:
         """One gauge."""
         return {"diameter_peers_open": 0}
 
+    async def close(self) -> None:
+        """Nothing to give up."""
+
     def warnings(self) -> Sequence[str]:
         """What a test put there."""
         return self.warned
