@@ -228,4 +228,8 @@ class Conductor:
         else:
             del self._lanes[lane.key]
         for job, result in results:
-            job.done(result)
+            try:
+                job.done(result)
+            except Exception as error:
+                # The commit stands; the others that it answers must hear of it all the same.
+                self.report(job, error)

@@ -32,7 +32,7 @@ from ocs.charging.requests import (
     UnitKind,
     Units,
 )
-from ocs.charging.session import KeptOutcome, Session
+from ocs.charging.session import Session
 from ocs.charging.session_jobs import Answer, Charger, Target, lists, rating_time, repeat_of
 from ocs.charging.workspace import Workspace
 from tariffs.model import Action, Rule
@@ -316,9 +316,9 @@ class EventJob:
     ) -> None:
         """Tombstone and event, in the commit of the debit (CC-041)."""
         request, remark = rating_time(self.request, self.charger.settings, now_us)
-        tombstone = session or self._tombstone(now_us)
+        tombstone = session or self._tombstone(posting.account, now_us)
         tombstone.note(RequestKind.EVENT, request.number)
-        tombstone.keep(KeptOutcome(RequestKind.EVENT, request.number, request.digest, now_us, outcome))
+        tombstone.keep(RequestKind.EVENT, request.number, request.digest, now_us, outcome)
         workspace.put(self.session_key, tombstone, self.charger.settings.event_kept_s)
         workspace.event(
             records.session_event(
@@ -335,7 +335,7 @@ class EventJob:
             )
         )
 
-    def _tombstone(self, now_us: int) -> Session:
+    def _tombstone(self, account: Account, now_us: int) -> Session:
         request, now_s = self.request, now_us // 1_000_000
         return Session(
             id=request.session_id,
@@ -351,6 +351,8 @@ class EventJob:
             closed=CAUSE_EVENT,
             closed_s=now_s,
             located_s=now_s,
+            currency=account.currency,
+            exponent=account.exponent,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from balance.reservation import Reservation
+from ocs.charging.kept import KeptOutcome, pack, unpack
 from ocs.charging.requests import FinalAction, Outcome, QuotaKey
 
 SESSION_SCHEMA = 10
@@ -14,7 +15,7 @@ MAX_RANGES = 16
 """Ranges of seen request numbers; beyond, the lowest gap closes (a number in a closed gap then counts as seen)."""
 
 OUTCOMES_LAST = 4
-OUTCOMES_YOUNG_US = 60_000_000
+OUTCOMES_YOUNG_MS = 60_000
 OUTCOMES_MOST = 32
 """Kept outcomes: the last 4 and all younger than 60 s, at most 32."""
 
@@ -45,16 +46,6 @@ class KeyState(msgspec.Struct, array_like=True):
         return self.final in (FinalAction.REDIRECT, FinalAction.RESTRICT)
 
 
-class KeptOutcome(msgspec.Struct, array_like=True, frozen=True):
-    """The outcome of one request, from which a repeat is answered."""
-
-    kind: int
-    number: int
-    digest: bytes
-    at_us: int
-    outcome: Outcome
-
-
 class Session(msgspec.Struct, array_like=True):
     """One credit-control session, or the tombstone of one (`closed`), or of a one-time event."""
 
@@ -78,6 +69,9 @@ class Session(msgspec.Struct, array_like=True):
     """Oldest first."""
     deadline_s: int = 0
     """When Tcc ends (CC-036); 0 when closed."""
+    currency: int = 0
+    """ISO 4217 numeric and decimals of the account's currency, for the outcomes that are kept without it."""
+    exponent: int = 2
     closed: str = ""
     """Cause of closing; empty while open."""
     closed_s: int = 0
@@ -122,19 +116,25 @@ class Session(msgspec.Struct, array_like=True):
             _close_lowest_gap(merged)
         self.seen = merged
 
-    def kept(self, kind: int, number: int) -> KeptOutcome | None:
-        """The kept outcome of a request, `None` when it is not kept (any more)."""
+    def kept(self, kind: int, number: int) -> tuple[Outcome, bytes] | None:
+        """(outcome, digest) of a request, `None` when it is not kept (any more)."""
         for kept in reversed(self.outcomes):
             if kept.kind == kind and kept.number == number:
-                return kept
+                return unpack(kept.packed, self.currency, self.exponent), kept.digest
         return None
 
-    def keep(self, kept: KeptOutcome) -> None:
+    def outcomes_since(self, opened_s: int) -> list[KeptOutcome]:
+        """The kept outcomes for a session that is opened anew at another time."""
+        shift_ms = (opened_s - self.opened_s) * 1000
+        return [msgspec.structs.replace(one, at_ms=one.at_ms - shift_ms) for one in self.outcomes]
+
+    def keep(self, kind: int, number: int, digest: bytes, now_us: int, outcome: Outcome) -> None:
         """Keep an outcome and forget those that are neither among the last nor young."""
-        self.outcomes.append(kept)
+        at_ms = now_us // 1000 - self.opened_s * 1000
+        self.outcomes.append(KeptOutcome(kind, number, digest, at_ms, pack(outcome)))
         recent = self.outcomes[-OUTCOMES_LAST:]
         older = self.outcomes[:-OUTCOMES_LAST]
-        young = [one for one in older if kept.at_us - one.at_us < OUTCOMES_YOUNG_US]
+        young = [one for one in older if at_ms - one.at_ms < OUTCOMES_YOUNG_MS]
         self.outcomes = (young + recent)[-OUTCOMES_MOST:]
 
 

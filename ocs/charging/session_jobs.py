@@ -18,7 +18,7 @@ from balance.rules import Scope, settle
 from ocs.charging import records
 from ocs.charging.pricing import Catalogues, TariffPricing
 from ocs.charging.requests import ChargingRequest, Identity, Outcome, RequestKind, Result, ServiceRequest, UnitKind
-from ocs.charging.session import KeptOutcome, Session
+from ocs.charging.session import Session
 from ocs.charging.settings import ChargingSettings
 from ocs.charging.steps import SessionStep, close_session
 from ocs.charging.workspace import Workspace
@@ -97,7 +97,8 @@ def repeat_of(session: Session | None, request: ChargingRequest) -> Answer | Non
     kept = session.kept(request.kind, request.number)
     if kept is None:
         return Answer(Outcome(Result.UNABLE_TO_COMPLY, detail="repeat_too_old"), repeated=True, forgotten=True)
-    return Answer(kept.outcome, repeated=True, altered=kept.digest != request.digest)
+    outcome, digest = kept
+    return Answer(outcome, repeated=True, altered=digest != request.digest)
 
 
 class SessionJob:
@@ -187,8 +188,10 @@ class SessionJob:
             version_since_s=now_s,
             opened_s=now_s,
             seen=[] if tombstone is None else tombstone.seen,
-            outcomes=[] if tombstone is None else tombstone.outcomes,
+            outcomes=[] if tombstone is None else tombstone.outcomes_since(now_s),
             located_s=now_s,
+            currency=account.currency,
+            exponent=account.exponent,
         )
 
     def _close_old(
@@ -197,6 +200,9 @@ class SessionJob:
         posting = Posting(account, now_us // 1_000_000)
         index_session(workspace, session, False)
         close_session(posting, session, CAUSE_REOPENED)
+        # Written although a session that is opened anew replaces it: the new one may be refused.
+        workspace.put(self.session_key, session, self.charger.settings.tombstone_s)
+        workspace.due(self.session_key, None)
         workspace.put_account(posting.account)
         workspace.event(
             records.session_event(
@@ -290,7 +296,7 @@ class SessionJob:
         self, workspace: Workspace, session: Session, request: ChargingRequest, outcome: Outcome, now_us: int
     ) -> None:
         session.note(request.kind, request.number)
-        session.keep(KeptOutcome(request.kind, request.number, request.digest, now_us, outcome))
+        session.keep(request.kind, request.number, request.digest, now_us, outcome)
         workspace.put(self.session_key, session, self.charger.settings.tombstone_s if session.closed else 0)
 
 

@@ -1,0 +1,133 @@
+"""Outcomes in their compact form: what a session keeps of its last answers, so that a repeat is told the same.
+
+Every octet here is written with every update, four times over. So a kept outcome is a plain array: results by number,
+currency left out (the session has it), and whatever stands at its default at the end cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from ocs.charging.requests import FinalAction, FinalUnit, Outcome, QuotaKey, Result, ServiceOutcome, UnitKind
+
+RESULTS: tuple[Result, ...] = (
+    Result.SUCCESS,
+    Result.USER_UNKNOWN,
+    Result.CONTRADICTING_IDENTITIES,
+    Result.IDENTITY_MISSING,
+    Result.SERVICE_DENIED,
+    Result.NOT_APPLICABLE,
+    Result.CREDIT_LIMIT_REACHED,
+    Result.UNKNOWN_SESSION,
+    Result.AUTHORIZATION_REJECTED,
+    Result.INVALID_VALUE,
+    Result.RATING_FAILED,
+    Result.CONTEXT_UNSUPPORTED,
+    Result.UNABLE_TO_COMPLY,
+    Result.TOO_BUSY,
+)
+"""Numbers of results in documents: a place never changes its meaning; new ones are added at the end."""
+
+_NUMBERS = {result: number for number, result in enumerate(RESULTS)}
+
+
+class KeptOutcome(msgspec.Struct, array_like=True, frozen=True):
+    """The outcome of one request, from which a repeat is answered."""
+
+    kind: int
+    number: int
+    digest: bytes
+    at_ms: int
+    """Milliseconds after the session was opened."""
+    packed: list[Any]
+
+
+def pack(outcome: Outcome) -> list[Any]:
+    """The compact form of an outcome."""
+    return _trimmed(
+        [
+            _NUMBERS[outcome.result],
+            [_pack_service(one) for one in outcome.services],
+            outcome.cost_micros,
+            outcome.balance_micros,
+            outcome.enough_credit,
+            outcome.detail,
+        ],
+        [None, [], None, None, None, None],
+    )
+
+
+def unpack(packed: Sequence[Any], currency: int, exponent: int) -> Outcome:
+    """The outcome again; money is in the session's currency."""
+    result, services, cost, balance, enough, detail = _filled(packed, [None, [], None, None, None, None])
+    money = cost is not None or balance is not None
+    return Outcome(
+        RESULTS[result],
+        tuple(_unpack_service(one) for one in services),
+        cost_micros=cost,
+        balance_micros=balance,
+        currency=currency if money else None,
+        exponent=exponent if money else 2,
+        enough_credit=enough,
+        detail=detail,
+    )
+
+
+_SERVICE_DEFAULTS: list[Any] = [None, [], 0, None, None, None, None, None, True, None, None]
+
+
+def _pack_service(one: ServiceOutcome) -> list[Any]:
+    return _trimmed(
+        [
+            one.key.rating_group,
+            list(one.key.service_identifiers),
+            _NUMBERS[one.result],
+            None if one.unit is None else int(one.unit),
+            one.granted,
+            one.validity_s,
+            one.threshold,
+            None if one.final is None else list(msgspec.structs.astuple(one.final)),
+            one.in_group,
+            one.detail,
+            one.refund_token,
+        ],
+        _SERVICE_DEFAULTS,
+    )
+
+
+def _unpack_service(packed: Sequence[Any]) -> ServiceOutcome:
+    group, identifiers, result, unit, granted, validity, threshold, final, in_group, detail, token = _filled(
+        packed, _SERVICE_DEFAULTS
+    )
+    return ServiceOutcome(
+        QuotaKey(group, tuple(identifiers)),
+        RESULTS[result],
+        unit=None if unit is None else UnitKind(unit),
+        granted=granted,
+        validity_s=validity,
+        threshold=threshold,
+        final=None if final is None else _unpack_final(*final),
+        in_group=in_group,
+        detail=detail,
+        refund_token=token,
+    )
+
+
+def _unpack_final(
+    action: int, kind: int | None, address: str | None, rules: Sequence[str], ids: Sequence[str]
+) -> FinalUnit:
+    return FinalUnit(FinalAction(action), kind, address, tuple(rules), tuple(ids))
+
+
+def _trimmed(values: list[Any], defaults: Sequence[Any]) -> list[Any]:
+    end = len(values)
+    while end and values[end - 1] == defaults[end - 1]:
+        end -= 1
+    return values[:end]
+
+
+def _filled(packed: Sequence[Any], defaults: Sequence[Any]) -> list[Any]:
+    return [*packed, *defaults[len(packed) :]]
