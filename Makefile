@@ -5,13 +5,13 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 BUILT_FROM := pyproject.toml $(wildcard cython_ext/*.pyx cython_ext/*.pxd)
-# The hypothesis profile and the like: see tests/conftest.py.
-PYTEST := $(BIN)/python -m pytest --quiet
+PYTEST := $(BIN)/python -m pytest
 # Where `make docs` builds: apart, so that the site's tools cannot change what the product is tested with.
 DOCS_VENV := .venv-docs
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-peers check soak bench docs check-docs generate lock tools clean help
+.PHONY: help demo test test-peers tools check check-style check-types check-imports check-generated check-required \
+	check-docs soak bench docs generate lock clean
 
 help:
 	@echo "demo        a whole charged session, played by a foreign Diameter client"
@@ -38,13 +38,26 @@ test-peers: tools $(STAMPS)/test
 tools:
 	@$(PYTHON) tools/fetch_tools.py tshark
 
+# All of them, even if one fails.
 check: $(STAMPS)/test
+	@$(MAKE) --keep-going --no-print-directory check-style check-types check-imports check-generated check-required
+
+check-style: $(STAMPS)/test
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
+
+check-types: $(STAMPS)/test
 	$(BIN)/mypy
+
+check-imports: $(STAMPS)/test
 	$(BIN)/lint-imports
+
+check-generated: $(STAMPS)/test
 	$(BIN)/python tools/generate_dictionary.py --check
 	$(BIN)/python tools/compliance.py --check
+
+# Every requirement of this release has a test.
+check-required: $(STAMPS)/test
 	$(BIN)/python tools/compliance.py --check-required
 
 # Longer than a test run may take: a million mutations against the node.

@@ -93,6 +93,21 @@ def test_every_package_is_typed_and_every_extension_has_its_stub() -> None:
         assert all(base.with_suffix(suffix).exists() for suffix in (".pyx", ".pxd", ".pyi"))
 
 
+def test_nothing_below_ocs_asks_for_the_time() -> None:
+    """`now` is a parameter. The import contract keeps the module `time` away; `datetime` may only format."""
+    askers = {"now", "utcnow", "today"}
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for package in ("protocols", "tariffs", "balance", "ocs/charging")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+        and node.attr in askers
+        and ast.unparse(node.value).endswith(("date", "time"))
+    ]
+    assert not found
+
+
 def test_the_installation_under_test_is_whole() -> None:
     facts = dict(startup.check_installation())
     assert facts["root"] == str(ROOT)
