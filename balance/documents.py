@@ -52,9 +52,16 @@ def _digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
+def partition_tag(partition: int) -> bytes:
+    """What every key of a partition begins with; `balance.store` refuses keys that do not.
+
+    It is a hash tag, so that all keys of a partition live on one node of a Redis Cluster.
+    """
+    return b"{p%03d}:" % partition
+
+
 def _key(partition: int, kind: str, name: str) -> bytes:
-    # The hash tag stands first so that every key of a partition lives on one node of a Redis Cluster.
-    return b"{p%03d}:%s:%s" % (partition, kind.encode("ascii"), name.encode("utf-8"))
+    return b"%s%s:%s" % (partition_tag(partition), kind.encode("ascii"), name.encode("utf-8", "surrogatepass"))
 
 
 def account_key(partition: int, account_id: str) -> bytes:

@@ -15,8 +15,10 @@ from balance.store import (
     ReadOutcome,
     StoreFailure,
     Transaction,
-    check_batch,
+    check_commit,
     check_page,
+    check_partition,
+    check_read,
 )
 
 Deliver = Callable[[Callable[[], None]], object]
@@ -42,7 +44,7 @@ class _Partition:
 
 
 class MemoryStore:
-    """Partitions of plain dictionaries; time to live counts on the clock that is given."""
+    """Partitions of plain dictionaries. A call takes effect at once; `deliver` decides when its caller hears of it."""
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class MemoryStore:
         now_us: Callable[[], int] = lambda: 0,
         deliver: Deliver = _at_once,
     ) -> None:
+        """`now_us` is the clock of times to live, in UTC microseconds."""
         self.partitions = partitions
         self._now_us = now_us
         self._deliver = deliver
@@ -57,6 +60,7 @@ class MemoryStore:
 
     def read(self, partition: int, keys: Sequence[bytes], done: Callable[[ReadOutcome], None]) -> None:
         """See `Store.read`."""
+        check_read(self.partitions, partition, keys)
         outcome: Mapping[bytes, bytes | None] = {key: self._get(partition, key) for key in keys}
         self._deliver(lambda: done(outcome))
 
@@ -64,7 +68,7 @@ class MemoryStore:
         self, partition: int, transactions: Sequence[Transaction], done: Callable[[CommitOutcome], None]
     ) -> None:
         """See `Store.commit`."""
-        check_batch(transactions)
+        check_commit(self.partitions, partition, transactions)
         outcome = [self._apply(partition, transaction) for transaction in transactions]
         self._deliver(lambda: done(outcome))
 
@@ -77,7 +81,7 @@ class MemoryStore:
         done: Callable[[Sequence[bytes] | StoreFailure], None],
     ) -> None:
         """See `Store.scan`."""
-        check_page(limit)
+        check_page(self.partitions, partition, limit)
         members = sorted(self._data[partition].indexes.get(index, ()))
         start = bisect.bisect_right(members, after)
         page = members[start : start + limit]
@@ -87,7 +91,7 @@ class MemoryStore:
         self, partition: int, now_us: int, limit: int, done: Callable[[Sequence[DueItem] | StoreFailure], None]
     ) -> None:
         """See `Store.due`."""
-        check_page(limit)
+        check_page(self.partitions, partition, limit)
         ripe = [(at_us, member) for member, at_us in self._data[partition].due.items() if at_us <= now_us]
         page = [DueItem(member, at_us) for at_us, member in sorted(ripe)[:limit]]
         self._deliver(lambda: done(page))
@@ -96,7 +100,7 @@ class MemoryStore:
         self, partition: int, after: int, limit: int, done: Callable[[Sequence[OutboxItem] | StoreFailure], None]
     ) -> None:
         """See `Store.outbox`."""
-        check_page(limit)
+        check_page(self.partitions, partition, limit)
         items = self._data[partition].outbox
         start = bisect.bisect_right(items, after, key=lambda item: item.sequence)
         page = items[start : start + limit]
@@ -104,6 +108,7 @@ class MemoryStore:
 
     def trim(self, partition: int, upto: int, done: Callable[[StoreFailure | None], None]) -> None:
         """See `Store.trim`."""
+        check_partition(self.partitions, partition)
         data = self._data[partition]
         data.outbox = [item for item in data.outbox if item.sequence > upto]
         self._deliver(lambda: done(None))

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from balance.documents import HEADER, VERSION_OCTETS, partition_tag
+
 MAX_TRANSACTIONS_PER_COMMIT = 64
 """Transactions that may share one `commit` call."""
 
@@ -20,15 +22,19 @@ MAX_PAGE = 1000
 
 
 class Write(NamedTuple):
-    """One document of a transaction."""
+    """One document of a transaction; a transaction names each key at most once."""
 
     key: bytes
+    """Begins with the tag of its partition (`documents.partition_tag`)."""
     expected: bytes | None
     """The 16 octets of the version that was read; `None`: the document must be absent (create-if-absent)."""
     data: bytes | None
-    """The new document with its header; `None`: delete."""
+    """The new document with its header, whose version differs from `expected`; `None`: delete."""
     ttl_s: int = 0
-    """Seconds after which the store may forget the document; 0: never. Forbidden for what holds a reservation."""
+    """Seconds after which the document counts as absent and may be forgotten; 0: never, whatever it was before.
+
+    Forbidden for what holds a reservation.
+    """
 
 
 class DueChange(NamedTuple):
@@ -93,31 +99,82 @@ class OutboxItem(NamedTuple):
     event: bytes
 
 
-def check_batch(transactions: Sequence[Transaction]) -> None:
-    """Refuse a call that breaks the contract; `ValueError` is our own bug, so it is raised, not delivered."""
-    if not 1 <= len(transactions) <= MAX_TRANSACTIONS_PER_COMMIT:
-        raise ValueError(f"{len(transactions)} transactions in one commit, expected 1 to {MAX_TRANSACTIONS_PER_COMMIT}")
+def check_partition(partitions: int, partition: int) -> None:
+    """Refuse a partition that the store does not have; `ValueError` is our own bug, so it is raised, not delivered."""
+    if not 0 <= partition < partitions:
+        raise ValueError(f"partition {partition}, expected 0 to {partitions - 1}")
 
 
-def check_page(limit: int) -> None:
+def check_page(partitions: int, partition: int, limit: int) -> None:
     """Refuse a page that would stall the store; `ValueError` as above."""
+    check_partition(partitions, partition)
     if not 1 <= limit <= MAX_PAGE:
         raise ValueError(f"page of {limit}, expected 1 to {MAX_PAGE}")
 
 
+def check_read(partitions: int, partition: int, keys: Sequence[bytes]) -> None:
+    """Refuse a read of more than `MAX_PAGE` keys, or of keys of another partition; `ValueError` as above."""
+    check_partition(partitions, partition)
+    if len(keys) > MAX_PAGE:
+        raise ValueError(f"read of {len(keys)} keys, expected at most {MAX_PAGE}")
+    tag = partition_tag(partition)
+    for key in keys:
+        if not key.startswith(tag):
+            raise ValueError(f"key {key!r} is not of partition {partition}")
+
+
+def check_commit(partitions: int, partition: int, transactions: Sequence[Transaction]) -> None:
+    """Refuse a commit that breaks the contract before any of it is queued; `ValueError` as above."""
+    check_partition(partitions, partition)
+    if not 1 <= len(transactions) <= MAX_TRANSACTIONS_PER_COMMIT:
+        raise ValueError(f"{len(transactions)} transactions in one commit, expected 1 to {MAX_TRANSACTIONS_PER_COMMIT}")
+    tag = partition_tag(partition)
+    for transaction in transactions:
+        writes = transaction.writes
+        if len(writes) > 1 and len({write.key for write in writes}) < len(writes):
+            raise ValueError("a transaction writes one key twice")
+        for write in writes:
+            _check_write(write, tag)
+
+
+def _check_write(write: Write, tag: bytes) -> None:
+    key, expected, data, ttl_s = write
+    if not key.startswith(tag):
+        raise ValueError(f"key {key!r} is not of the partition {tag!r}")
+    if expected is not None and len(expected) != VERSION_OCTETS:
+        raise ValueError(f"expected version of {len(expected)} octets for {key!r}, not {VERSION_OCTETS}")
+    if ttl_s < 0:
+        raise ValueError(f"time to live of {ttl_s} s for {key!r}")
+    if data is None:
+        return
+    if len(data) < HEADER.size:
+        raise ValueError(f"document of {len(data)} octets for {key!r}, expected at least {HEADER.size}")
+    if data[:VERSION_OCTETS] == expected:
+        # The next writer could not see that this write happened, and would undo it.
+        raise ValueError(f"the write of {key!r} does not change the version")
+
+
 class Store(Protocol):
-    """What every engine provides; `tests/support/store_kit.py` is the executable form of this contract."""
+    """What every engine provides; `tests/support/store_kit.py` is the executable form of this contract.
+
+    A call that breaks the contract (partition, keys, sizes: the `check_*` functions) raises `ValueError` at once, and
+    `done` is not called. Every other call completes exactly once. Calls of one partition take effect in their order.
+    """
 
     partitions: int
     """Fixed when the store is made (64 unless said otherwise)."""
 
     def read(self, partition: int, keys: Sequence[bytes], done: Callable[[ReadOutcome], None]) -> None:
-        """Read the documents of one partition; absent and expired ones come back as `None`."""
+        """Read at most `MAX_PAGE` documents of one partition; absent and expired ones come back as `None`."""
 
     def commit(
         self, partition: int, transactions: Sequence[Transaction], done: Callable[[CommitOutcome], None]
     ) -> None:
-        """Apply 1..64 transactions in order; each wins or loses alone, and only winners' events are appended."""
+        """Apply 1..64 transactions in order; each wins or loses alone, and only winners' events are appended.
+
+        Later transactions see what earlier ones wrote. One outcome per transaction, in order, or one `StoreFailure` for
+        the whole call: then either nothing was applied, or (`unknown`) all winners may have been.
+        """
 
     def scan(
         self,

@@ -9,6 +9,7 @@ import pytest
 
 from balance.memory_store import MemoryStore
 from balance.sqlite_store import SqliteStore
+from tests.support.faulty_store import FaultyStore
 from tests.support.store_kit import StoreKit
 
 
@@ -21,6 +22,12 @@ class TestMemoryStore(StoreKit):
     @pytest.fixture
     def store(self, clock: list[int]) -> MemoryStore:
         return MemoryStore(now_us=lambda: clock[0])
+
+
+class TestFaultyStoreWithoutFaults(StoreKit):
+    @pytest.fixture
+    def store(self, clock: list[int]) -> FaultyStore:
+        return FaultyStore(MemoryStore(now_us=lambda: clock[0]))
 
 
 class TestSqliteStore(StoreKit):

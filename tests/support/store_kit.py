@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import queue
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from balance.documents import seal, version_of
+from balance.blocking import BlockingStore
+from balance.documents import partition_tag, seal, version_of
 from balance.store import (
     MAX_PAGE,
     MAX_TRANSACTIONS_PER_COMMIT,
@@ -19,181 +19,383 @@ from balance.store import (
     IndexChange,
     OutboxItem,
     Store,
+    StoreFailure,
     Transaction,
     Write,
 )
 
-TIMEOUT_S = 30
+PARTITION = 1
+SECOND_US = 1_000_000
 
 
-class Blocking:
-    """A store's callbacks as plain calls, for tests."""
+def key(name: str, partition: int = PARTITION) -> bytes:
+    """A key of the partition."""
+    return partition_tag(partition) + name.encode()
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
 
-    def _wait(self, start: Callable[[Callable[[Any], None]], None]) -> Any:
-        results: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        start(results.put)
-        return results.get(timeout=TIMEOUT_S)
+def create(name: str, body: bytes = b"body", ttl_s: int = 0, partition: int = PARTITION) -> Write:
+    """Create-if-absent."""
+    return Write(key(name, partition), None, seal(None, b"writer-1", 1, body), ttl_s)
 
-    def read(self, partition: int, *keys: bytes) -> Any:
-        return self._wait(lambda done: self.store.read(partition, keys, done))
 
-    def commit(self, partition: int, *transactions: Transaction) -> Any:
-        return self._wait(lambda done: self.store.commit(partition, transactions, done))
+def update(document: bytes, name: str, body: bytes | None, nonce: bytes = b"writer-1", ttl_s: int = 0) -> Write:
+    """Write over a document that was read; `None`: delete it."""
+    version = version_of(document)
+    return Write(key(name), version, None if body is None else seal(version, nonce, 1, body), ttl_s)
 
-    def scan(self, partition: int, index: bytes, after: bytes = b"", limit: int = 100) -> Any:
-        return list(self._wait(lambda done: self.store.scan(partition, index, after, limit, done)))
 
-    def due(self, partition: int, now_us: int, limit: int = 100) -> Any:
-        return list(self._wait(lambda done: self.store.due(partition, now_us, limit, done)))
+class Calls(BlockingStore):
+    """Blocking calls of one partition, in the shortest form; a `StoreFailure` where none is expected fails the test."""
 
-    def outbox(self, partition: int, after: int = 0, limit: int = 100) -> Any:
-        return list(self._wait(lambda done: self.store.outbox(partition, after, limit, done)))
+    def get(self, name: str, partition: int = PARTITION) -> bytes | None:
+        """One document."""
+        outcome = self.read(partition, [key(name, partition)])
+        assert not isinstance(outcome, StoreFailure), outcome
+        assert list(outcome) == [key(name, partition)]
+        return outcome[key(name, partition)]
 
-    def trim(self, partition: int, upto: int) -> None:
-        assert self._wait(lambda done: self.store.trim(partition, upto, done)) is None
+    def write(self, *writes: Write, partition: int = PARTITION, **more: Any) -> Committed | Conflict:
+        """Commit one transaction."""
+        outcome = self.commit(partition, [Transaction(writes, **more)])
+        assert not isinstance(outcome, StoreFailure), outcome
+        assert len(outcome) == 1
+        return outcome[0]
 
-    def put(self, partition: int, key: bytes, body: bytes, nonce: bytes = b"writer-1", **more: Any) -> bytes:
+    def put(self, name: str, body: bytes, nonce: bytes = b"writer-1", ttl_s: int = 0) -> bytes:
         """Write a document whatever it was; gives it back with its header."""
-        previous = self.read(partition, key)[key]
-        expected = None if previous is None else version_of(previous)
-        data = seal(expected, nonce, 1, body)
-        outcome = self.commit(partition, Transaction((Write(key, expected, data, **more),)))
-        assert outcome == [Committed()]
-        return data
+        previous = self.get(name)
+        write = create(name, body, ttl_s) if previous is None else update(previous, name, body, nonce, ttl_s)
+        assert self.write(write) == Committed()
+        assert write.data is not None
+        return write.data
+
+    def events(self, after: int = 0, limit: int = MAX_PAGE, partition: int = PARTITION) -> list[OutboxItem]:
+        """A page of the outbox."""
+        outcome = self.outbox(partition, after, limit)
+        assert not isinstance(outcome, StoreFailure), outcome
+        return list(outcome)
+
+    def ripe(self, now_us: int, limit: int = MAX_PAGE, partition: int = PARTITION) -> list[DueItem]:
+        """What is due."""
+        outcome = self.due(partition, now_us, limit)
+        assert not isinstance(outcome, StoreFailure), outcome
+        return list(outcome)
+
+    def members(
+        self, index: bytes, after: bytes = b"", limit: int = MAX_PAGE, partition: int = PARTITION
+    ) -> list[bytes]:
+        """A page of an index."""
+        outcome = self.scan(partition, index, after, limit)
+        assert not isinstance(outcome, StoreFailure), outcome
+        return list(outcome)
 
 
-def create(key: bytes, body: bytes = b"body", ttl_s: int = 0) -> Write:
-    return Write(key, None, seal(None, b"writer-1", 1, body), ttl_s)
+def never(outcome: object) -> None:
+    """The callback of a call that must be refused."""
+    raise AssertionError(f"a refused call completed with {outcome!r}")
+
+
+BROKEN: dict[str, tuple[list[Transaction], str]] = {
+    "none": ([], "0 transactions"),
+    "too many": ([Transaction(())] * (MAX_TRANSACTIONS_PER_COMMIT + 1), "65 transactions"),
+    "one key twice": ([Transaction((create("k"), create("k")))], "one key twice"),
+    "key of another partition": ([Transaction((create("k", partition=2),))], "partition"),
+    "no header": ([Transaction((Write(key("k"), None, b"short"),))], "document of 5 octets"),
+    "short version": ([Transaction((Write(key("k"), b"1", None),))], "version of 1 octets"),
+    "version unchanged": (
+        [Transaction((Write(key("k"), seal(None, b"writer-1", 1, b"")[:16], seal(None, b"writer-1", 1, b"x")),))],
+        "does not change the version",
+    ),
+    "negative time to live": ([Transaction((create("k", ttl_s=-1),))], "time to live"),
+}
 
 
 class StoreKit:
     """Tests; a subclass gives the fixtures `store` and `clock` (a list of one: UTC microseconds)."""
 
     @pytest.fixture
-    def calls(self, store: Store) -> Blocking:
-        return Blocking(store)
+    def calls(self, store: Store) -> Calls:
+        return Calls(store)
 
-    def test_absent_documents_read_as_none(self, calls: Blocking) -> None:
-        assert calls.read(3, b"a", b"b") == {b"a": None, b"b": None}
+    # Documents and versions (LEDGER §1)
 
-    def test_create_if_absent_wins_once_and_conflict_brings_the_document(self, calls: Blocking) -> None:
-        first = create(b"k", b"one")
-        assert calls.commit(1, Transaction((first,))) == [Committed()]
-        outcome = calls.commit(1, Transaction((create(b"k", b"two"),)))
-        assert outcome == [Conflict({b"k": first.data})]
-        assert calls.read(1, b"k") == {b"k": first.data}
+    def test_absent_documents_read_as_none(self, calls: Calls) -> None:
+        assert calls.read(1, [key("a"), key("b")]) == {key("a"): None, key("b"): None}
+        assert calls.read(1, []) == {}
 
-    def test_update_compares_counter_and_nonce(self, calls: Blocking) -> None:
-        data = calls.put(1, b"k", b"one")
-        foreign = version_of(data)[:8] + b"another!"
-        lost = calls.commit(1, Transaction((Write(b"k", foreign, seal(foreign, b"writer-2", 1, b"two")),)))
-        assert lost == [Conflict({b"k": data})]
-        version = version_of(data)
-        won = calls.commit(1, Transaction((Write(b"k", version, seal(version, b"writer-2", 1, b"two")),)))
-        assert won == [Committed()]
-        assert calls.read(1, b"k")[b"k"][18:] == b"two"
+    def test_create_if_absent_wins_once_and_the_loser_gets_the_document(self, calls: Calls) -> None:
+        first = create("k", b"one")
+        assert calls.write(first) == Committed()
+        assert calls.write(create("k", b"two")) == Conflict({key("k"): first.data})
+        assert calls.get("k") == first.data
 
-    def test_delete_compares_too(self, calls: Blocking) -> None:
-        data = calls.put(1, b"k", b"one")
-        assert calls.commit(1, Transaction((Write(b"k", None, None),))) == [Conflict({b"k": data})]
-        assert calls.commit(1, Transaction((Write(b"k", version_of(data), None),))) == [Committed()]
-        assert calls.read(1, b"k") == {b"k": None}
+    def test_an_update_of_what_is_not_there_loses(self, calls: Calls) -> None:
+        assert calls.write(update(seal(None, b"writer-1", 1, b""), "k", b"two")) == Conflict({key("k"): None})
+        assert calls.get("k") is None
 
-    def test_a_loser_changes_nothing_and_gets_all_its_documents(self, calls: Blocking) -> None:
-        data = calls.put(1, b"old", b"one")
-        loser = Transaction(
-            (create(b"new"), create(b"old")),
-            events=(b"event",),
-            due=(DueChange(b"m", 5),),
-            indexes=(IndexChange(b"i", b"m", True),),
-        )
-        assert calls.commit(1, loser) == [Conflict({b"new": None, b"old": data})]
-        assert calls.read(1, b"new") == {b"new": None}
-        assert (calls.outbox(1), calls.due(1, 10), calls.scan(1, b"i")) == ([], [], [])
+    @pytest.mark.parametrize(
+        "foreign",
+        [
+            pytest.param(lambda own: own[:8] + b"another!", id="same counter, other nonce"),
+            pytest.param(lambda own: (9).to_bytes(8, "big") + own[8:], id="same nonce, other counter"),
+        ],
+    )
+    def test_a_version_is_compared_whole(self, calls: Calls, foreign: Callable[[bytes], bytes]) -> None:
+        data = calls.put("k", b"one")
+        other = foreign(version_of(data)) + data[16:]
+        assert calls.write(update(other, "k", b"two")) == Conflict({key("k"): data})
+        assert calls.write(update(data, "k", b"two", nonce=b"writer-2")) == Committed()
+        assert (calls.get("k") or b"")[18:] == b"two"
 
-    def test_each_transaction_of_a_call_wins_or_loses_alone(self, calls: Blocking) -> None:
+    def test_an_old_version_loses(self, calls: Calls) -> None:
+        old = calls.put("k", b"one")
+        new = calls.put("k", b"two")
+        assert calls.write(update(old, "k", b"three")) == Conflict({key("k"): new})
+
+    def test_a_delete_compares_too(self, calls: Calls) -> None:
+        old = calls.put("k", b"one")
+        data = calls.put("k", b"two")
+        assert calls.write(Write(key("k"), None, None)) == Conflict({key("k"): data})
+        assert calls.write(update(old, "k", None)) == Conflict({key("k"): data})
+        assert calls.write(update(data, "k", None)) == Committed()
+        assert calls.get("k") is None
+        assert calls.write(create("k", b"again")) == Committed()
+
+    def test_documents_are_kept_to_the_octet(self, calls: Calls) -> None:
+        body = bytes(range(256)) * 40
+        assert calls.put("k", body)[18:] == body
+        assert (calls.get("k") or b"")[18:] == body
+        assert calls.put("empty", b"") == calls.get("empty")
+
+    # Transactions (LEDGER §2)
+
+    def test_a_loser_changes_nothing_and_gets_all_its_documents(self, calls: Calls) -> None:
+        old, kept = calls.put("old", b"one"), calls.put("kept", b"two")
+        loser = (create("new"), update(kept, "kept", b"three"), create("old"))
+        changes: dict[str, Any] = {
+            "events": (b"event",),
+            "due": (DueChange(b"m", 5),),
+            "indexes": (IndexChange(b"i", b"m", True),),
+        }
+        assert calls.write(*loser, **changes) == Conflict({key("new"): None, key("kept"): kept, key("old"): old})
+        assert (calls.get("new"), calls.get("kept"), calls.get("old")) == (None, kept, old)
+        assert (calls.events(), calls.ripe(10), calls.members(b"i")) == ([], [], [])
+
+    def test_a_loser_removes_nothing_either(self, calls: Calls) -> None:
+        data = calls.put("k", b"one")
+        calls.write(due=(DueChange(b"m", 5),), indexes=(IndexChange(b"i", b"m", True),))
+        removed: dict[str, Any] = {"due": (DueChange(b"m", None),), "indexes": (IndexChange(b"i", b"m", False),)}
+        assert isinstance(calls.write(update(data, "k", None), create("k2"), create("k3"), **removed), Committed)
+        calls.write(due=(DueChange(b"m", 5),), indexes=(IndexChange(b"i", b"m", True),))
+        assert isinstance(calls.write(create("k2"), **removed), Conflict)
+        assert (calls.ripe(10), calls.members(b"i")) == ([DueItem(b"m", 5)], [b"m"])
+
+    def test_each_transaction_of_a_call_wins_or_loses_alone(self, calls: Calls) -> None:
         outcome = calls.commit(
             1,
-            Transaction((create(b"a"),), events=(b"a",)),
-            Transaction((create(b"a"),), events=(b"again",)),
-            Transaction((create(b"b"),), events=(b"b",)),
+            [
+                Transaction((create("a"),), events=(b"a1", b"a2")),
+                Transaction((create("a"), create("c")), events=(b"again",)),
+                Transaction((create("b"),), events=(b"b",)),
+            ],
         )
-        assert [type(one) for one in outcome] == [Committed, Conflict, Committed]
-        assert [item.event for item in calls.outbox(1)] == [b"a", b"b"]
+        assert outcome == [Committed(), Conflict({key("a"): create("a").data, key("c"): None}), Committed()]
+        assert calls.get("c") is None
+        assert calls.events() == [OutboxItem(1, b"a1"), OutboxItem(2, b"a2"), OutboxItem(3, b"b")]
 
-    def test_later_transactions_see_earlier_ones(self, calls: Blocking) -> None:
-        first = create(b"a")
-        version = version_of(first.data or b"")
-        second = Write(b"a", version, seal(version, b"writer-1", 1, b"two"))
-        assert calls.commit(1, Transaction((first,)), Transaction((second,))) == [Committed(), Committed()]
+    def test_later_transactions_of_a_call_see_earlier_ones(self, calls: Calls) -> None:
+        first = create("a", b"one")
+        assert first.data is not None
+        second = update(first.data, "a", b"two")
+        assert second.data is not None
+        gone = update(second.data, "a", None)
+        batch = [Transaction((write,)) for write in (first, second, second, gone, create("a", b"new"))]
+        assert calls.commit(1, batch) == [
+            Committed(),
+            Committed(),
+            Conflict({key("a"): second.data}),
+            Committed(),
+            Committed(),
+        ]
+        assert (calls.get("a") or b"")[18:] == b"new"
 
-    def test_partitions_do_not_share_events_due_items_or_indexes(self, calls: Blocking) -> None:
-        transaction = Transaction(
-            (), events=(b"e",), due=(DueChange(b"m", 5),), indexes=(IndexChange(b"i", b"m", True),)
-        )
-        calls.commit(1, transaction)
-        assert (calls.outbox(2), calls.due(2, 10), calls.scan(2, b"i")) == ([], [], [])
+    def test_a_full_call_of_transactions(self, calls: Calls) -> None:
+        names = [f"k{number}" for number in range(MAX_TRANSACTIONS_PER_COMMIT)]
+        taken = calls.put("k7", b"taken")
+        outcome = calls.commit(1, [Transaction((create(name),), events=(name.encode(),)) for name in names])
+        wanted = [Conflict({key(name): taken}) if name == "k7" else Committed() for name in names]
+        assert outcome == wanted
+        assert [item.event.decode() for item in calls.events()] == [name for name in names if name != "k7"]
 
-    def test_transaction_without_writes_wins(self, calls: Blocking) -> None:
-        assert calls.commit(1, Transaction((), events=(b"e",))) == [Committed()]
-        assert [item.event for item in calls.outbox(1)] == [b"e"]
+    def test_a_transaction_without_writes_wins(self, calls: Calls) -> None:
+        assert calls.write(events=(b"e",)) == Committed()
+        assert calls.write() == Committed()
+        assert calls.events() == [OutboxItem(1, b"e")]
 
-    def test_time_to_live_ends_a_document(self, calls: Blocking, clock: list[int]) -> None:
-        calls.put(1, b"k", b"one", ttl_s=10)
-        clock[0] += 9_999_999
-        assert calls.read(1, b"k")[b"k"] is not None
+    def test_calls_take_effect_in_their_order(self, store: Store, calls: Calls) -> None:
+        outcomes: list[object] = []
+        first = create("a", b"one")
+        assert first.data is not None
+        store.commit(1, [Transaction((first,))], outcomes.append)
+        store.read(1, [key("a")], outcomes.append)
+        store.commit(1, [Transaction((update(first.data, "a", None),))], outcomes.append)
+        assert calls.get("a") is None
+        assert outcomes == [[Committed()], {key("a"): first.data}, [Committed()]]
+
+    def test_partitions_do_not_share_documents_events_due_items_or_indexes(self, calls: Calls) -> None:
+        calls.write(create("k"), events=(b"e",), due=(DueChange(b"m", 5),), indexes=(IndexChange(b"i", b"m", True),))
+        assert calls.get("k", partition=2) is None
+        assert (calls.events(partition=2), calls.ripe(10, partition=2)) == ([], [])
+        assert calls.members(b"i", partition=2) == []
+        calls.write(create("k", partition=2), partition=2, events=(b"two",))
+        assert calls.events(partition=2) == [OutboxItem(1, b"two")]
+        assert calls.trim(2, 1) is None
+        assert calls.events() == [OutboxItem(1, b"e")]
+
+    def test_the_last_partition_is_one(self, store: Store, calls: Calls) -> None:
+        last = store.partitions - 1
+        assert calls.write(create("k", partition=last), partition=last) == Committed()
+        assert calls.get("k", partition=last) is not None
+
+    # Time to live
+
+    def test_a_document_past_its_time_to_live_is_absent(self, calls: Calls, clock: list[int]) -> None:
+        data = calls.put("k", b"one", ttl_s=10)
+        clock[0] += 10 * SECOND_US - 1
+        assert calls.get("k") == data
         clock[0] += 1
-        assert calls.read(1, b"k") == {b"k": None}
-        assert calls.commit(1, Transaction((create(b"k"),))) == [Committed()]
+        assert calls.get("k") is None
 
-    def test_writing_again_sets_the_time_to_live_anew(self, calls: Blocking, clock: list[int]) -> None:
-        calls.put(1, b"k", b"one", ttl_s=10)
-        calls.put(1, b"k", b"two")
-        clock[0] += 60_000_000
-        assert calls.read(1, b"k")[b"k"] is not None
+    def test_an_expired_document_compares_as_absent(self, calls: Calls, clock: list[int]) -> None:
+        data = calls.put("k", b"one", ttl_s=10)
+        clock[0] += 10 * SECOND_US
+        assert calls.write(update(data, "k", b"two")) == Conflict({key("k"): None})
+        assert calls.write(create("k", b"new")) == Committed()
+        assert (calls.get("k") or b"")[18:] == b"new"
 
-    def test_due_has_one_time_for_a_member(self, calls: Blocking) -> None:
+    def test_writing_again_sets_the_time_to_live_anew(self, calls: Calls, clock: list[int]) -> None:
+        calls.put("forever", b"one", ttl_s=10)
+        calls.put("forever", b"two")
+        calls.put("longer", b"one", ttl_s=10)
+        calls.put("longer", b"two", ttl_s=30)
+        clock[0] += 29 * SECOND_US
+        assert calls.get("forever") is not None
+        assert calls.get("longer") is not None
+        clock[0] += SECOND_US
+        assert calls.get("forever") is not None
+        assert calls.get("longer") is None
+
+    # Due set
+
+    def test_due_has_one_time_for_a_member(self, calls: Calls) -> None:
         def change(member: bytes, at_us: int | None) -> None:
-            calls.commit(1, Transaction((), due=(DueChange(member, at_us),)))
+            calls.write(due=(DueChange(member, at_us),))
 
         change(b"a", 30)
         change(b"b", 20)
         change(b"c", 40)
-        assert calls.due(1, 30) == [DueItem(b"b", 20), DueItem(b"a", 30)]
+        assert calls.ripe(19) == []
+        assert calls.ripe(30) == [DueItem(b"b", 20), DueItem(b"a", 30)]
+        assert calls.ripe(30) == [DueItem(b"b", 20), DueItem(b"a", 30)], "asking must remove nothing"
         change(b"a", 10)
-        assert calls.due(1, 30) == [DueItem(b"a", 10), DueItem(b"b", 20)]
-        assert calls.due(1, 30, limit=1) == [DueItem(b"a", 10)]
+        assert calls.ripe(30) == [DueItem(b"a", 10), DueItem(b"b", 20)]
+        assert calls.ripe(30, limit=1) == [DueItem(b"a", 10)]
+        change(b"b", 50)
+        assert calls.ripe(100) == [DueItem(b"a", 10), DueItem(b"c", 40), DueItem(b"b", 50)]
         change(b"a", None)
-        assert calls.due(1, 100) == [DueItem(b"b", 20), DueItem(b"c", 40)]
+        change(b"never there", None)
+        assert calls.ripe(100) == [DueItem(b"c", 40), DueItem(b"b", 50)]
 
-    def test_index_pages_in_octet_order(self, calls: Blocking) -> None:
-        members = [b"\xff", b"b", b"a", b"ba"]
-        calls.commit(1, Transaction((), indexes=tuple(IndexChange(b"i", member, True) for member in members)))
-        calls.commit(1, Transaction((), indexes=(IndexChange(b"i", b"a", True), IndexChange(b"j", b"x", True))))
-        assert calls.scan(1, b"i", limit=2) == [b"a", b"b"]
-        assert calls.scan(1, b"i", after=b"b") == [b"ba", b"\xff"]
-        calls.commit(1, Transaction((), indexes=(IndexChange(b"i", b"b", False), IndexChange(b"i", b"no", False))))
-        assert calls.scan(1, b"i") == [b"a", b"ba", b"\xff"]
+    def test_the_last_of_a_transactions_changes_of_one_member_holds(self, calls: Calls) -> None:
+        calls.write(due=(DueChange(b"a", 10), DueChange(b"a", 20), DueChange(b"b", 10), DueChange(b"b", None)))
+        changes = [(b"a", True), (b"a", False), (b"b", False), (b"b", True)]
+        calls.write(indexes=tuple(IndexChange(b"i", member, present) for member, present in changes))
+        assert calls.ripe(100) == [DueItem(b"a", 20)]
+        assert calls.members(b"i") == [b"b"]
 
-    def test_outbox_pages_and_never_uses_a_number_again(self, calls: Blocking) -> None:
-        calls.commit(1, Transaction((), events=(b"1", b"2", b"3")))
-        assert calls.outbox(1, after=1, limit=1) == [OutboxItem(2, b"2")]
-        calls.trim(1, 3)
-        assert calls.outbox(1) == []
-        calls.commit(1, Transaction((), events=(b"4",)))
-        assert calls.outbox(1) == [OutboxItem(4, b"4")]
+    def test_due_times_reach_over_centuries(self, calls: Calls) -> None:
+        far_us = 253_402_300_799_999_999  # the last microsecond of the year 9999
+        calls.write(due=(DueChange(b"far", far_us), DueChange(b"zero", 0)))
+        assert calls.ripe(far_us - 1) == [DueItem(b"zero", 0)]
+        assert calls.ripe(far_us) == [DueItem(b"zero", 0), DueItem(b"far", far_us)]
 
-    def test_calls_that_break_the_contract_are_refused(self, store: Store) -> None:
-        def ignore(_: object) -> None:
-            raise AssertionError("a refused call must not complete")
+    # Indexes
 
-        too_many: Sequence[Transaction] = [Transaction(())] * (MAX_TRANSACTIONS_PER_COMMIT + 1)
-        with pytest.raises(ValueError, match="transactions"):
-            store.commit(1, too_many, ignore)
-        with pytest.raises(ValueError, match="page"):
-            store.scan(1, b"i", b"", MAX_PAGE + 1, ignore)
-        with pytest.raises(ValueError, match="page"):
-            store.outbox(1, 0, 0, ignore)
+    def test_an_index_is_paged_in_octet_order(self, calls: Calls) -> None:
+        members = [b"\xff", b"b", b"a", b"ba", b"\x00"]
+        calls.write(indexes=tuple(IndexChange(b"i", member, True) for member in members))
+        calls.write(indexes=(IndexChange(b"i", b"a", True), IndexChange(b"j", b"x", True)))
+        assert calls.members(b"i", limit=2) == [b"\x00", b"a"]
+        assert calls.members(b"i", after=b"a", limit=2) == [b"b", b"ba"]
+        assert calls.members(b"i", after=b"b") == [b"ba", b"\xff"]
+        assert calls.members(b"i", after=b"aa") == [b"b", b"ba", b"\xff"], "`after` need not be a member"
+        assert calls.members(b"i", after=b"\xff") == []
+        assert calls.members(b"unknown") == []
+
+    def test_index_changes_may_be_repeated(self, calls: Calls) -> None:
+        for present, members in ((True, [b"a"]), (True, [b"a"]), (False, []), (False, [])):
+            calls.write(indexes=(IndexChange(b"i", b"a", present),))
+            assert calls.members(b"i") == members
+
+    # Outbox (LEDGER §9)
+
+    def test_the_outbox_is_paged_in_order(self, calls: Calls) -> None:
+        calls.write(events=(b"1", b"2"))
+        calls.write(events=(b"3",))
+        assert calls.events() == [OutboxItem(1, b"1"), OutboxItem(2, b"2"), OutboxItem(3, b"3")]
+        assert calls.events(after=1, limit=1) == [OutboxItem(2, b"2")]
+        assert calls.events(after=3) == []
+
+    def test_a_trim_forgets_up_to_and_including(self, calls: Calls) -> None:
+        calls.write(events=(b"1", b"2", b"3"))
+        assert calls.trim(1, 2) is None
+        assert calls.events() == [OutboxItem(3, b"3")]
+        assert calls.trim(1, 2) is None
+        assert calls.trim(1, 0) is None
+        assert calls.events() == [OutboxItem(3, b"3")]
+
+    def test_a_sequence_number_is_never_used_again(self, calls: Calls) -> None:
+        calls.write(events=(b"1", b"2", b"3"))
+        assert calls.trim(1, 1000) is None
+        assert calls.events() == []
+        calls.write(events=(b"4",))
+        assert calls.events() == [OutboxItem(4, b"4")]
+
+    # Calls that break the contract are our bug: they raise, complete never, and leave nothing queued
+
+    @pytest.mark.parametrize("name", BROKEN)
+    def test_a_broken_commit_raises_and_applies_nothing(self, store: Store, calls: Calls, name: str) -> None:
+        broken, message = BROKEN[name]
+        good = [Transaction((create("good"),))] if 0 < len(broken) < MAX_TRANSACTIONS_PER_COMMIT else []
+        with pytest.raises(ValueError, match=message):
+            store.commit(1, [*good, *broken], never)
+        assert calls.get("good") is None
+
+    def test_a_page_has_a_largest_size(self, store: Store) -> None:
+        for limit in (0, MAX_PAGE + 1):
+            with pytest.raises(ValueError, match=f"page of {limit}"):
+                store.scan(1, b"i", b"", limit, never)
+            with pytest.raises(ValueError, match=f"page of {limit}"):
+                store.due(1, 0, limit, never)
+            with pytest.raises(ValueError, match=f"page of {limit}"):
+                store.outbox(1, 0, limit, never)
+        with pytest.raises(ValueError, match="read of 1001 keys"):
+            store.read(1, [key("k")] * (MAX_PAGE + 1), never)
+
+    @pytest.mark.parametrize("partition", [-1, 64])
+    def test_a_partition_that_is_not_there_is_refused(self, store: Store, partition: int) -> None:
+        refused: list[Callable[[], None]] = [
+            lambda: store.read(partition, [], never),
+            lambda: store.commit(partition, [Transaction(())], never),
+            lambda: store.scan(partition, b"i", b"", 1, never),
+            lambda: store.due(partition, 0, 1, never),
+            lambda: store.outbox(partition, 0, 1, never),
+            lambda: store.trim(partition, 0, never),
+        ]
+        for call in refused:
+            with pytest.raises(ValueError, match=f"partition {partition}"):
+                call()
+
+    def test_a_key_of_another_partition_is_not_read(self, store: Store) -> None:
+        with pytest.raises(ValueError, match="not of partition 1"):
+            store.read(1, [key("k"), key("k", partition=2)], never)
