@@ -104,6 +104,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, bound: socket.socket) -> None:
         super().__init__(config)
         self._bound = bound
+        self._ended = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -120,6 +121,15 @@ class _Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         self.servers = [await loop.create_unix_server(protocol, sock=self._bound, backlog=BACKLOG)]
         self.started = True
+
+    async def main_loop(self) -> None:
+        """Wait for the end; uvicorn's own loop wakes ten times a second to look for it and to renew a date."""
+        await self._ended.wait()
+
+    def end(self) -> None:
+        """Take no more requests."""
+        self.should_exit = True
+        self._ended.set()
 
 
 class UnixServer:
@@ -144,6 +154,7 @@ class UnixServer:
             log_config=None,
             access_log=False,
             server_header=False,
+            date_header=False,
             limit_concurrency=MAX_REQUESTS_IN_FLIGHT,
             timeout_graceful_shutdown=DRAIN_S,
         )
@@ -159,7 +170,7 @@ class UnixServer:
         """Take no more requests, let those in flight finish, remove the socket file."""
         if self._server is None or self._task is None:
             return
-        self._server.should_exit = True
+        self._server.end()
         with contextlib.suppress(FileNotFoundError):
             # Only our own file: another server may have put its socket in the place of one that was removed by hand.
             if self.path.stat().st_ino == self._inode:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from ocs.charging.account_operations import TopUp, top_up
+from ocs.charging.operations import Order
 from ocs.cli import connection
 from ocs.cli.main import run
 from ocs.config import Settings
@@ -86,10 +88,10 @@ def cli(
 
 @pytest.fixture
 def account(cli: Cli) -> str:
-    """An account with five euros and a subscriber."""
-    cli.ok("account", "create", "a", "--currency", "EUR", "--reason", "new")
-    cli.ok("account", "topup", "a", "5.00", "--reason", "cash", "--key", "topup-a")
-    cli.ok("subscriber", "add", "s", "--account", "a", "--plan", "d10", "--msisdn", "447700900123", "--reason", "new")
+    """An account with five euros and a subscriber, without the cost of three commands."""
+    kit, order = cli.runtime.kit, Order("topup-a", "tester", "cash")
+    kit.account("a", 0, msisdn="447700900123")
+    kit.run(top_up(kit.engine, order, "a", TopUp(amount=5_000_000)))
     return "a"
 
 
@@ -132,26 +134,29 @@ def test_units_are_topped_up_with_an_end_and_a_purpose(cli: Cli, account: str) -
 
 
 def test_a_subscriber_lives_from_add_to_remove(cli: Cli, account: str) -> None:
-    changed = cli.json("subscriber", "change", "s", "--plan", "two", "--status", "suspended", "--reason", "x")
+    changed = cli.json("subscriber", "change", "sub-a", "--plan", "two", "--status", "suspended", "--reason", "x")
     assert (changed["plan"], changed["status"]) == ("two", "suspended")
-    cli.ok("subscriber", "identity", "add", "s", "imsi:234150000000001", "--reason", "new SIM")
-    cli.ok("subscriber", "identity", "add", "s", "--nai", "a/b@Example.NET", "--reason", "x")
-    cli.ok("subscriber", "identity", "remove", "s", "--msisdn", "+44 7700 900123", "--reason", "gave it back")
+    cli.ok("subscriber", "identity", "add", "sub-a", "imsi:234150000000001", "--reason", "new SIM")
+    cli.ok("subscriber", "identity", "add", "sub-a", "--nai", "a/b@Example.NET", "--reason", "x")
+    cli.ok("subscriber", "identity", "remove", "sub-a", "--msisdn", "+44 7700 900123", "--reason", "gave it back")
     # A name with a slash cannot stand in a path; it is found all the same.
     found = cli.json("subscriber", "show", "nai:a/b@example.net")
-    assert found["subscriber"] == "s"
+    assert found["subscriber"] == "sub-a"
     assert [one["value"] for one in found["identities"]] == ["234150000000001", "a/b@example.net"]
     cli.ok("subscriber", "remove", "imsi:234150000000001", "--reason", "left")
     assert cli.json("subscriber", "list") == {"items": [], "next": None}
 
 
-def test_who_and_why_are_in_the_ledger(cli: Cli, account: str) -> None:
+def test_who_and_why_are_in_the_ledger(cli: Cli) -> None:
     me = getpass.getuser()
+    cli.ok("account", "create", "a", "--currency", "EUR", "--reason", "new")
+    cli.ok("account", "topup", "a", "5.00", "--reason", "cash", "--key", "topup-a")
+    cli.ok("subscriber", "add", "s", "--account", "a", "--plan", "d10", "--reason", "also new")
     page = cli.json("ledger", "a")
     assert [(event["operation"], event["who"], event["reason"]) for event in page["items"]] == [
         ("create", me, "new"),
         ("topup", me, "cash"),
-        ("subscriber add", me, "new"),
+        ("subscriber add", me, "also new"),
     ]
     out = cli.ok("ledger", "a")
     for word in ("top up", "+5.00 EUR", "topup key topup-a", me, "cash"):
@@ -328,12 +333,16 @@ BAD = [
     (1, ("subscriber", "add", "t", "--account", "none", "--plan", "d10", *REASON), "account: no account 'none'"),
     (2, ("subscriber", "add", "t", "--account", "a", "--plan", "d10", "--msisdn", "x", *REASON), "identity: 'x'"),
     (2, ("subscriber", "add", "t", "--account", "a", "--plan", "d10", "--identity", "x", *REASON), "identity: 'x'"),
-    (2, ("subscriber", "change", "s", *REASON), "plan: nothing to change"),
-    (2, ("subscriber", "change", "s", "--status", "closed", *REASON), "status: 'closed'"),
+    (2, ("subscriber", "change", "sub-a", *REASON), "plan: nothing to change"),
+    (2, ("subscriber", "change", "sub-a", "--status", "closed", *REASON), "status: 'closed'"),
     (1, ("subscriber", "change", "none", "--plan", "two", *REASON), "subscriber: no subscriber 'none'"),
-    (2, ("subscriber", "identity", "add", "s", *REASON), "identity: 0 given"),
-    (2, ("subscriber", "identity", "add", "s", "e164:1", "--imsi", "2", *REASON), "identity: 2 given"),
-    (1, ("subscriber", "identity", "remove", "s", "e164:1", *REASON), "identity: subscriber 's' has no identity"),
+    (2, ("subscriber", "identity", "add", "sub-a", *REASON), "identity: 0 given"),
+    (2, ("subscriber", "identity", "add", "sub-a", "e164:1", "--imsi", "2", *REASON), "identity: 2 given"),
+    (
+        1,
+        ("subscriber", "identity", "remove", "sub-a", "e164:1", *REASON),
+        "identity: subscriber 'sub-a' has no identity",
+    ),
     (1, ("subscriber", "remove", "none", *REASON), "subscriber: no subscriber 'none'"),
     (1, ("session", "show", "none"), "session: no session 'none'"),
     (1, ("explain", "none"), "session: no session 'none'"),
@@ -348,6 +357,15 @@ BAD = [
 ]
 
 
+@pytest.mark.parametrize("cli", ["over the socket"], indirect=True)
+def test_bad_input_over_the_socket_is_one_line_and_changes_nothing(cli: Cli, account: str) -> None:
+    before = snapshot(cli.runtime.kit)
+    for status, arguments, told in BAD:
+        assert told in cli.fails(status, *arguments)
+        assert snapshot(cli.runtime.kit) == before, arguments
+
+
+@pytest.mark.parametrize("cli", ["in process"], indirect=True)
 @pytest.mark.parametrize(("status", "arguments", "told"), BAD, ids=[" ".join(one[1]) for one in BAD])
 def test_bad_input_is_one_line_and_changes_nothing(
     cli: Cli, account: str, status: int, arguments: tuple[str, ...], told: str
@@ -361,7 +379,7 @@ def test_an_identity_of_another_is_refused(cli: Cli, account: str) -> None:
     message = cli.fails(
         1, "subscriber", "add", "t", "--account", "a", "--plan", "d10", "--msisdn", "447700900123", *REASON
     )
-    assert message == "identity: e164:447700900123 belongs to subscriber 's'"
+    assert message == "identity: e164:447700900123 belongs to subscriber 'sub-a'"
     assert len(cli.json("subscriber", "list")["items"]) == 1
 
 
