@@ -6,6 +6,7 @@ the tests (tests/unit/test_packaging.py sees to it that they are declared).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -101,6 +102,15 @@ def files(python: Path) -> dict[str, Path]:
     return {name: Path(file) for name, file in json.loads(text).items()}
 
 
+def commands_running() -> list[str]:
+    """Return the command lines of all processes."""
+    lines = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            lines.append(file.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return lines
+
+
 def test_wheel_brings_all_packages_and_the_compiled_extension(from_wheel: Path) -> None:
     environment = from_wheel.parent.parent
     for name, file in files(from_wheel).items():
@@ -121,6 +131,7 @@ def test_wheel_brings_data_types_and_licence(from_wheel: Path) -> None:
 
 def test_commands_run_from_the_wheel(from_wheel: Path, tmp_path: Path) -> None:
     assert "Usage" in run(from_wheel.parent / "ocs", "--help", cwd=tmp_path)
+    assert "compiled" in run(from_wheel.parent / "ocs", "doctor", cwd=tmp_path)
     assert "usage: python -m bench" in run(from_wheel, "-m", "bench", "--help", cwd=tmp_path)
 
 
@@ -129,6 +140,13 @@ def test_installation_from_the_wheel_is_whole(from_wheel: Path, tmp_path: Path) 
     facts = run(from_wheel, "-I", "-c", check, cwd=tmp_path)
     assert str(from_wheel.parent.parent) in facts
     assert "compiled" in facts
+
+
+def test_the_demonstration_runs_from_the_wheel_and_leaves_nothing_running(from_wheel: Path, tmp_path: Path) -> None:
+    text = run(from_wheel.parent / "ocs", "demo", cwd=tmp_path)
+    assert "Ledger" in text
+    assert not [command for command in commands_running() if str(from_wheel.parent) in command]
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_stranger_of_the_same_name_is_noticed(from_wheel: Path, tmp_path: Path) -> None:
