@@ -711,7 +711,10 @@ cdef class Codec:
         key without a row, whose value is octets. All other bits are sent as 0 (DB-060).
         """
         cdef Writer writer = Writer.__new__(Writer)
-        self.write_named(writer, key, value, flags)
+        try:
+            self.write_avp(writer, key, value, flags, 1)
+        except ENCODING_ERRORS as error:
+            raise self.local_error(f"AVP {key}: {error}") from error
         return writer.octets()
 
     def encode_message(self, command, application, flags, hop_by_hop, end_to_end, avps):
@@ -719,10 +722,10 @@ cdef class Codec:
         cdef Writer writer = Writer.__new__(Writer)
         cdef unsigned char* at = writer.extend(HEADER_OCTETS)
         for item in avps:
-            if isinstance(item, bytes):
-                writer.write(bytes(item))
-            else:
-                self.write_named(writer, item[0], item[-1], item[1] if len(item) == 3 else None)
+            try:
+                self.write_item(writer, item, 1)
+            except ENCODING_ERRORS as error:
+                raise self.local_error(f"AVP {item[0] if isinstance(item, tuple) and item else '?'}: {error}") from error
         if writer.size > MESSAGE_OCTETS_MAX:
             raise self.local_error(f"message of {writer.size} octets")
         at = writer.buffer
@@ -767,13 +770,13 @@ cdef class Codec:
         cdef Row row = self.table.find(key)
         return name_of(key) if row is None else row.name
 
-    cdef int write_named(self, Writer writer, object key, object value, object flags) except -1:
-        """Write one AVP of a message, turning whatever goes wrong into the local error."""
-        try:
-            self.write_avp(writer, key, value, flags, 1)
-        except ENCODING_ERRORS as error:
-            raise self.local_error(f"AVP {key}: {error}") from error
-        return 0
+    cdef int write_item(self, Writer writer, object item, int depth) except -1:
+        """Write ready octets, `(key, value)` or `(key, flags, value)`."""
+        if isinstance(item, bytes):
+            return writer.write(bytes(item))
+        if len(item) == 3:
+            return self.write_avp(writer, item[0], item[2], item[1], depth)
+        return self.write_avp(writer, item[0], item[1], None, depth)
 
     cdef int write_avp(self, Writer writer, uint64_t key, object value, object flags, int depth) except -1:
         cdef Py_ssize_t start = writer.size
@@ -822,10 +825,7 @@ cdef class Codec:
         if depth >= DEPTH_LIMIT:
             raise ValueError(f"more than {DEPTH_LIMIT} levels of AVPs")
         for item in value:
-            if isinstance(item, bytes):
-                writer.write(bytes(item))
-            else:
-                self.write_avp(writer, item[0], item[-1], item[1] if len(item) == 3 else None, depth + 1)
+            self.write_item(writer, item, depth + 1)
         return 0
 
 

@@ -419,13 +419,24 @@ class Codec:
         self, command: int, application: int, flags: int, hop_by_hop: int, end_to_end: int, avps: Iterable[Any]
     ) -> bytes:
         """Encode a message; `avps` are `(key, value)`, `(key, flags, value)` or ready octets."""
-        body = b"".join([self._item(item, 0) for item in avps])
+        parts = []
+        for item in avps:
+            try:
+                parts.append(self._item(item, 1))
+            except _ENCODING_ERRORS as error:
+                raise self.local_error(
+                    f"AVP {item[0] if isinstance(item, tuple) and item else '?'}: {error}"
+                ) from error
+        body = b"".join(parts)
         length = HEADER_OCTETS + len(body)
         if length > MESSAGE_OCTETS_MAX:
             raise self.local_error(f"message of {length} octets")
         try:
-            head = struct.pack(">IIIII", 1 << 24 | length, flags << 24 | command, application, hop_by_hop, end_to_end)
-        except struct.error as error:
+            if not 0 <= command <= 0xFFFFFF or not 0 <= flags <= 0xFF:
+                raise ValueError("command or flags out of range")
+            words = 1 << 24 | length, flags << 24 | command, application, hop_by_hop, end_to_end
+            head = struct.pack(">IIIII", *words)
+        except _ENCODING_ERRORS as error:
             raise self.local_error(f"header: {error}") from error
         return head + body
 
@@ -463,9 +474,8 @@ class Codec:
     def _item(self, item: Any, depth: int) -> bytes:
         if isinstance(item, bytes):
             return item
-        key, value = item[0], item[-1]
-        flags = item[1] if len(item) == 3 else None
-        return self.encode_avp(key, value, flags) if depth == 0 else self._encode(key, value, flags, depth)
+        key, flags, value = item if len(item) == 3 else (item[0], None, item[1])
+        return self._encode(key, value, flags, depth)
 
     def _encode(self, key: int, value: Any, flags: int | None, depth: int) -> bytes:
         row = self.rows.get(key)
