@@ -66,6 +66,7 @@ class StoreRuntime:
         self.extra_listeners: Callable[[], Sequence[Mapping[str, object]]] = tuple
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._sweeping = False
+        self._alarmed = False
 
     # Starting and stopping
 
@@ -134,7 +135,11 @@ class StoreRuntime:
 
     def _tick(self) -> None:
         self._sweep_timer = self._loop.call_later(SWEEP_EVERY_S, self._tick)
-        if not self._sweeping and not self._clock_stepped():
+        if self._clock_stepped():
+            if not self._alarmed:
+                self._alarmed = True
+                log.error("the wall clock was stepped: nothing expires until the server is restarted")
+        elif not self._sweeping:
             self._sweeping = True
             self.sweeper.sweep(self._swept)
 

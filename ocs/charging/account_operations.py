@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ from balance.money import format_micros
 from balance.posting import BucketsExhausted, Posting
 from ocs.charging.engine import Engine
 from ocs.charging.identities import claim, find_account
-from ocs.charging.operations import Change, OperationRefused, Order, check_name, open_account
+from ocs.charging.operations import Change, OperationRefused, Order, check_name, open_account, required_account
 from ocs.charging.saga import Saga
 from ocs.charging.workspace import Workspace
 
@@ -52,7 +52,7 @@ def create_account(
         workspace.index(ACCOUNTS_INDEX, account.encode(), True)
         return describe_account(fresh), ()
 
-    return (yield from change.saga(record.partition, account, (), work))
+    return (yield from change.saga(record.partition, account, (), work, _again(account)))
 
 
 def top_up(engine: Engine, order: Order, account: str, what: TopUp) -> Saga[dict[str, Any]]:
@@ -70,7 +70,7 @@ def top_up(engine: Engine, order: Order, account: str, what: TopUp) -> Saga[dict
         posting.credit(_bucket_for(posting, what, ends_s), what.amount, Verb.TOP_UP, Cause.OPERATOR)
         return _write(workspace, partition, posting), posting.entries
 
-    return (yield from change.saga(partition, account, (), work))
+    return (yield from change.saga(partition, account, (), work, _again(account)))
 
 
 def adjust(engine: Engine, order: Order, account: str, bucket_id: int, amount: int) -> Saga[dict[str, Any]]:
@@ -87,7 +87,12 @@ def adjust(engine: Engine, order: Order, account: str, bucket_id: int, amount: i
         posting.credit(bucket, amount, Verb.ADJUST, Cause.OPERATOR)
         return _write(workspace, partition, posting), posting.entries
 
-    return (yield from change.saga(partition, account, (), work))
+    return (yield from change.saga(partition, account, (), work, _again(account)))
+
+
+def _again(account: str) -> Callable[[Workspace], dict[str, Any]]:
+    """The answer to a repeat: the account as it is now."""
+    return lambda workspace: describe_account(required_account(workspace, account))
 
 
 def _check_adjustment(account: Account, bucket: Bucket, amount: int) -> None:
@@ -114,7 +119,7 @@ def set_status(engine: Engine, order: Order, account: str, status: AccountStatus
         workspace.put_account(found)
         return describe_account(found), ()
 
-    return (yield from change.saga(partition, account, (), work))
+    return (yield from change.saga(partition, account, (), work, _again(account)))
 
 
 def _check_closable(account: Account) -> None:

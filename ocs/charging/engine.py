@@ -143,6 +143,9 @@ class Engine:
         target = yield from self._locate(at, documents[at[1]], found.target, self.settings.locator_s)
         if target is None:
             return Answer(Outcome(Result.UNABLE_TO_COMPLY, detail="session_of_another_account"))
+        if documents[at[1]] is not None:
+            # It may be that of an event or of a session long gone, with little time left to live.
+            yield from self._refresh_locator(request)
         answer: Answer = yield self._job(SessionJob(self.charger, target, request, found.identities), target)
         return answer
 
@@ -249,7 +252,7 @@ class Engine:
                 return
             subscriber = workspace.get(target.subscriber_key, Subscriber)
             record_orphan(workspace, account, subscriber, request, charger, now_us)
+            self.counters.orphans += 1
             workspace.put_record(key, name, now_us, charger.settings.tombstone_s)
 
-        self.counters.orphans += 1
         yield Apply(target.partition, target.account, (*job.keys(), key), apply)

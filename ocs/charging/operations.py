@@ -53,31 +53,34 @@ class Change:
         account: str,
         keys: Sequence[bytes],
         work: Callable[[Workspace, int], tuple[dict[str, Any], Sequence[Entry]]],
+        again: Callable[[Workspace], dict[str, Any]],
         subscriber: str = "",
     ) -> Saga[dict[str, Any]]:
-        """Run `work` once under the key; a repeat gives the stored answer, marked `repeated`."""
+        """Run `work` once under the key; a repeat changes nothing and is answered by `again`, marked `repeated`.
+
+        The record holds no copy of the answer: what a repeat wants to know is that the change was made, and how things
+        are now. So it stays small, as one is kept for 30 days for every change.
+        """
         record_key = operation_key(partition, f"{account}:{self.order.key}")
 
         def apply(workspace: Workspace, now_us: int) -> dict[str, Any]:
             record = workspace.get(record_key, OperationRecord)
             if record is not None:
-                return self._repeat(record)
+                self._check(record)
+                return {**again(workspace), "key": self.order.key, "repeated": True}
             answer, entries = work(workspace, now_us)
-            answer = {**answer, "key": self.order.key}
-            stored = OperationRecord(self.order.key, self.digest, msgspec.json.encode(answer), now_us // 1_000_000)
+            stored = OperationRecord(self.order.key, self.digest, b"", now_us // 1_000_000)
             workspace.put(record_key, stored, self._kept_s)
             workspace.event(self._event(account, subscriber, entries, now_us))
-            return {**answer, "repeated": False}
+            return {**answer, "key": self.order.key, "repeated": False}
 
         result: dict[str, Any] = yield Apply(partition, account, (record_key, *keys), apply)
         return result
 
-    def _repeat(self, record: OperationRecord) -> dict[str, Any]:
+    def _check(self, record: OperationRecord) -> None:
         if record.digest != self.digest:
             message = f"key {self.order.key!r} was used for another change; expected a new key"
             raise OperationRefused("conflict", "key", message)
-        answer: dict[str, Any] = msgspec.json.decode(record.outcome)
-        return {**answer, "repeated": True}
 
     def _event(self, account: str, subscriber: str, entries: Sequence[Entry], now_us: int) -> Event:
         return Event(

@@ -7,6 +7,10 @@ commit. It implements the server's state table of RFC 8506 §7 (Table 6) and the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import msgspec
+
 from balance import rules
 from balance.account import Account, Subscriber
 from balance.ledger import UsageLine
@@ -59,6 +63,7 @@ class SessionStep:
         self._subscriber = subscriber
         self._settings = settings
         self._catalogues = catalogues
+        self._services = by_key(request.services)
         self._lines: dict[QuotaKey, UsageLine] = {}
 
     @property
@@ -93,7 +98,7 @@ class SessionStep:
     # Debits
 
     def _debit_all(self) -> None:
-        for service in self.request.services:
+        for service in self._services:
             state = self.session.key(service.key)
             if service.used:
                 self._debit(service, state)
@@ -133,17 +138,15 @@ class SessionStep:
         self._pin(state, pricing, line)
         line.unrated += unrated_of(service, UnitKind(pricing.unit))
         line.money_units_total = state.reservation.accumulator(pricing.version, pricing.row).paid
-        # Sums, since the same key may stand in two reports of one request (CC-074).
-        line.used += used
-        line.billed += settled.billed
-        line.from_buckets += settled.from_buckets
-        line.money_units += settled.money_units
-        line.debited_micros += settled.debited_micros
-        line.over_use_units += settled.over_use_units
-        line.over_use_micros += settled.over_use_micros
+        line.used, line.billed, line.from_buckets = used, settled.billed, settled.from_buckets
+        line.money_units, line.debited_micros = settled.money_units, settled.debited_micros
+        line.over_use_units, line.over_use_micros = settled.over_use_units, settled.over_use_micros
 
     def _pin(self, state: KeyState, pricing: TariffPricing, line: UsageLine) -> None:
         state.version, state.row, state.unit = pricing.version, pricing.row, pricing.unit
+        if line.tariff:
+            # The line explains the debit; a grant at another tariff is explained by the debit that it leads to.
+            return
         line.catalogue_version, line.tariff, line.unit = pricing.version, pricing.tariff.name, pricing.unit
 
     def _settle_unreported_events(self) -> None:
@@ -177,12 +180,7 @@ class SessionStep:
 
     def _grant_all(self) -> list[ServiceOutcome]:
         """Answer each key once, in the order of the request (CC-062, CC-074)."""
-        asked: dict[QuotaKey, ServiceRequest] = {}
-        for service in self.request.services:
-            known = asked.get(service.key)
-            if known is None or (known.requested is None and service.requested is not None):
-                asked[service.key] = service
-        return [self._grant(service) for service in asked.values()]
+        return [self._grant(service) for service in self._services]
 
     def _grant(self, service: ServiceRequest) -> ServiceOutcome:
         line = self._line(service.key)
@@ -312,6 +310,23 @@ class SessionStep:
             currency=account.currency,
             exponent=account.exponent,
         )
+
+
+def by_key(services: Sequence[ServiceRequest]) -> list[ServiceRequest]:
+    """Each key once, in order of appearance, with all that is reported for it (CC-074).
+
+    Two reports of a key are one: settling them one after the other would release the grant between them, and the second
+    would count as over-use. What is asked for is taken from the first that asks.
+    """
+    joined: dict[QuotaKey, ServiceRequest] = {}
+    for service in services:
+        known = joined.get(service.key)
+        if known is None:
+            joined[service.key] = service
+            continue
+        first = service if known.requested is None and service.requested is not None else known
+        joined[service.key] = msgspec.structs.replace(first, used=known.used + service.used)
+    return list(joined.values())
 
 
 def close_session(posting: Posting, session: Session, cause: str) -> None:

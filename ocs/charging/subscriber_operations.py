@@ -48,7 +48,7 @@ def add_subscriber(
         workspace.index(account_subscribers_index(account), subscriber.encode(), True)
         return describe_subscriber(fresh), ()
 
-    return (yield from change.saga(partition, account, (key,), work, subscriber))
+    return (yield from change.saga(partition, account, (key,), work, _again(key, subscriber), subscriber))
 
 
 def change_subscriber(
@@ -113,7 +113,14 @@ def remove_subscriber(engine: Engine, order: Order, name: str) -> Saga[dict[str,
         workspace.index(account_subscribers_index(account.id), subscriber.id.encode(), False)
         return describe_subscriber(subscriber), ()
 
-    answer = yield from change.saga(target.partition, target.account, (target.subscriber_key,), work, target.subscriber)
+    answer = yield from change.saga(
+        target.partition,
+        target.account,
+        (target.subscriber_key,),
+        work,
+        _again(target.subscriber_key, target.subscriber),
+        target.subscriber,
+    )
     yield from drop(engine, target, names)
     return answer
 
@@ -135,7 +142,26 @@ def _edit(
         workspace.put_account(account)
         return describe_subscriber(found), ()
 
-    return (yield from change.saga(target.partition, target.account, (target.subscriber_key,), work, target.subscriber))
+    return (
+        yield from change.saga(
+            target.partition,
+            target.account,
+            (target.subscriber_key,),
+            work,
+            _again(target.subscriber_key, target.subscriber),
+            target.subscriber,
+        )
+    )
+
+
+def _again(key: bytes, subscriber: str) -> Callable[[Workspace], dict[str, Any]]:
+    """The answer to a repeat: the subscriber as it is now, its name alone when it is gone."""
+
+    def answer(workspace: Workspace) -> dict[str, Any]:
+        found = workspace.get(key, Subscriber)
+        return {"subscriber": subscriber} if found is None else describe_subscriber(found)
+
+    return answer
 
 
 def _check_plan(engine: Engine, plan: str) -> None:
