@@ -7,6 +7,7 @@ moment and calls the application in process. Requests and answers are the same.
 from __future__ import annotations
 
 import asyncio
+import http.client
 import os
 import socket
 import sys
@@ -130,7 +131,7 @@ async def connected(settings: Settings, create: bool) -> AsyncIterator[Api]:
     timeout = settings.control.deadline_s + ANSWER_MARGIN_S
     runtime = await _open(settings, create)
     if runtime is None:
-        transport = httpx.AsyncHTTPTransport(uds=os.fspath(settings.socket_path))
+        transport = _SocketTransport(settings.socket_path, timeout)
         async with httpx.AsyncClient(transport=transport, base_url="http://ocs", timeout=timeout) as client:
             yield Api(client, served=True)
         return
@@ -144,6 +145,46 @@ async def connected(settings: Settings, create: bool) -> AsyncIterator[Api]:
             yield Api(client, served=False)
     finally:
         await runtime.close()
+
+
+class _SocketConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("ocs", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the path instead of a host."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(os.fspath(self._path))
+
+
+class _SocketTransport(httpx.AsyncBaseTransport):
+    """A server's socket for httpx, blocking: a command has nothing else to do.
+
+    httpx's own transport loads everything that any loop may need, which takes longer than most commands.
+    """
+
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        self._connection = _SocketConnection(path, timeout_s)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request and read its answer; `httpx.TransportError` if there is none."""
+        body = await request.aread()
+        try:
+            target = request.url.raw_path.decode("ascii")
+            self._connection.request(request.method, target, body, dict(request.headers))
+            answer = self._connection.getresponse()
+            return httpx.Response(answer.status, headers=answer.getheaders(), content=answer.read())
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            raise httpx.TransportError(str(error) or type(error).__name__) from error
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        self._connection.close()
 
 
 async def _open(settings: Settings, create: bool) -> CommandRuntime | None:

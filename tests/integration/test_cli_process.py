@@ -7,9 +7,11 @@ import json
 import os
 import resource
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -241,3 +243,26 @@ def test_every_command_has_help(home: Home) -> None:
         found = home.run(command, "--help")
         assert (found.returncode, found.stderr) == (0, ""), command
         assert "Usage: ocs" in found.stdout
+
+
+def test_a_server_that_goes_away_leaves_the_key_with_which_to_repeat(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OCS_HOME", str(home.path))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(home.socket))
+        listener.listen()
+
+        def hang_up() -> None:
+            # The first connection only asks whether somebody listens; the second one brings the change.
+            for _ in range(2):
+                listener.accept()[0].close()
+
+        thread = threading.Thread(target=hang_up, daemon=True)
+        thread.start()
+        assert run(["account", "topup", "a", "5.00", "--reason", "x", "--key", "k1"]) == 3
+        thread.join(START_S)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("ocs: the server went away: ")
+    assert captured.err.endswith("; repeat with --key k1 to learn whether the change was made\n")

@@ -8,6 +8,10 @@ import msgspec
 import pytest
 
 from ocs.config import ConfigError, Settings, load_settings, parse_settings
+from ocs.servers.diameter_settings import PeerSettings
+from ocs.servers.gy import PeerProfile
+
+CONFIGURATION_PAGE = Path(__file__).parents[2] / "docs" / "operate" / "configuration.md"
 
 
 def problems(text: str) -> list[str]:
@@ -121,3 +125,80 @@ def test_every_setting_is_described() -> None:
         for field in msgspec.structs.fields(section.type):
             place = next(n for n, line in enumerate(source) if line.startswith(f"    {field.name}: "))
             assert source[place + 1].startswith('    """'), f"{section.name}.{field.name} has no docstring"
+
+
+def test_peers_are_read_with_their_profile() -> None:
+    text = """
+[[diameter.peers]]
+origin_host = "pgw1.example.net"
+networks = ["192.0.2.0/28"]
+[diameter.peers.gy]
+quota_key = "rg+si"
+[[diameter.peers]]
+origin_host = "pgw2.example.net"
+"""
+    first, second = parse_settings(text, "ocs.toml").diameter.peers
+    assert (first.origin_host, first.gy.quota_key) == ("pgw1.example.net", "rg+si")
+    assert (second.networks, second.gy) == ((), PeerProfile())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[diameter.peers]]\n", "ocs.toml:1: diameter.peers[0]: field 'origin_host' is missing"),
+        (
+            '[[diameter.peers]]\norigin_host = "a"\n[diameter.peers.gy]\nform = "x"\n',
+            "ocs.toml:4: diameter.peers[0].gy.form: 'x': invalid enum value 'x'",
+        ),
+        (
+            '[[diameter.peers]]\norigin_host = "a"\nnetworks = ["10.0.0.1/8"]\n',
+            "ocs.toml:3: diameter.peers[0].networks: '10.0.0.1/8', expected an address or a network such as 10.1.0.0/16",
+        ),
+        ("[diameter]\npeers = 5\n", "ocs.toml:2: diameter.peers: expected a list, got 5"),
+        ("[diameter]\npeers = [5]\n", "ocs.toml:2: diameter.peers[0]: expected a table, got 5"),
+        ("[diameter]\nwatchdog_s = 1\n", "ocs.toml:2: diameter.watchdog_s: 1: expected `float` >= 6.0"),
+    ],
+)
+def test_a_mistake_in_a_peer_is_told_by_its_place(text: str, message: str) -> None:
+    assert problems(text) == [message]
+
+
+def documented(section: str) -> dict[str, str]:
+    """setting -> default, as the page's table of a section says."""
+    page = CONFIGURATION_PAGE.read_text()
+    part = page.split(f"### `{section}`\n", 1)[1].split("\n### ", 1)[0]
+    rows = [line.split("|") for line in part.splitlines() if line.startswith("| `")]
+    return {cells[1].strip().strip("`"): cells[2].strip() for cells in rows}
+
+
+def shown(default: object) -> str:
+    """A default as the page writes it."""
+    if default is msgspec.NODEFAULT:
+        return "*(required)*"
+    if default is None or default == ():
+        return "*(none)*"
+    if default == "":
+        return "*(empty)*"
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    if isinstance(default, tuple):
+        return ", ".join(f"`{one}`" for one in default)
+    return f"`{default}`"
+
+
+SECTIONS: dict[str, type[msgspec.Struct]] = {
+    **{
+        f"[{field.name}]": field.type
+        for field in msgspec.structs.fields(Settings)
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
+    },
+    "[[diameter.peers]]": PeerSettings,
+    "[diameter.peers.gy]": PeerProfile,
+}
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_page_tells_every_setting_with_its_default(section: str) -> None:
+    nested = ("peers", "gy")
+    fields = [field for field in msgspec.structs.fields(SECTIONS[section]) if field.name not in nested]
+    assert documented(section) == {field.name: shown(field.default) for field in fields}
