@@ -9,8 +9,9 @@ import pytest
 
 from balance.memory_store import MemoryStore
 from balance.sqlite_store import SqliteStore
-from tests.support.faulty_store import FaultyStore
-from tests.support.store_kit import StoreKit
+from balance.store import Committed, StoreFailure, Transaction
+from tests.support.faulty_store import Fault, FaultyStore
+from tests.support.store_kit import Calls, StoreKit, create, key
 
 
 @pytest.fixture
@@ -36,3 +37,45 @@ class TestSqliteStore(StoreKit):
         store = SqliteStore(tmp_path / "store", lambda: clock[0])
         yield store
         store.close()
+
+
+class TestFaults:
+    """What the faulty store does on demand is what other tests believe that it does."""
+
+    @pytest.mark.parametrize(
+        ("fault", "unknown", "applied"),
+        [("refused", False, False), ("lost before", True, False), ("lost after", True, True)],
+    )
+    def test_a_commit_fails_once(self, fault: Fault, unknown: bool, applied: bool) -> None:
+        store = FaultyStore(MemoryStore())
+        calls = Calls(store)
+        store.fail_commits(fault)
+        failed = calls.commit(1, [Transaction((create("k"),), events=(b"e",))])
+        assert isinstance(failed, StoreFailure)
+        assert failed.unknown is unknown
+        assert (calls.get("k") is not None, len(calls.events())) == (applied, applied)
+        assert calls.write(create("other")) == Committed()
+
+    def test_reads_fail_as_often_as_asked(self) -> None:
+        store = FaultyStore(MemoryStore())
+        calls = Calls(store)
+        store.fail_reads(4)
+        failed = [calls.read(1, []), calls.scan(1, b"i"), calls.due(1, 0), calls.outbox(1)]
+        assert [isinstance(outcome, StoreFailure) and not outcome.unknown for outcome in failed] == [True] * 4
+        assert calls.get("k") is None
+
+    def test_what_is_held_took_effect_and_is_told_later_in_order(self) -> None:
+        store = FaultyStore(MemoryStore())
+        outcomes: list[object] = []
+        store.hold()
+        store.fail_commits("lost before")
+        store.commit(1, [Transaction((create("a"),))], outcomes.append)
+        store.commit(1, [Transaction((create("b"),))], outcomes.append)
+        store.read(1, [key("a"), key("b")], outcomes.append)
+        assert (outcomes, store.held) == ([], 3)
+        store.release_one()
+        assert [type(outcome) for outcome in outcomes] == [StoreFailure]
+        store.release()
+        assert outcomes[1:] == [[Committed()], {key("a"): None, key("b"): create("b").data}]
+        store.read(1, [key("a")], outcomes.append)
+        assert len(outcomes) == 4
