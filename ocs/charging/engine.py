@@ -143,10 +143,10 @@ class Engine:
         target = yield from self._locate(at, documents[at[1]], found.target, self.settings.locator_s)
         if target is None:
             return Answer(Outcome(Result.UNABLE_TO_COMPLY, detail="session_of_another_account"))
-        if documents[at[1]] is not None:
+        answer: Answer = yield self._job(SessionJob(self.charger, target, request, found.identities), target)
+        if documents[at[1]] is not None and not answer.repeated:
             # It may be that of an event or of a session long gone, with little time left to live.
             yield from self._refresh_locator(request)
-        answer: Answer = yield self._job(SessionJob(self.charger, target, request, found.identities), target)
         return answer
 
     def _event(self, request: ChargingRequest) -> Saga[Answer]:
