@@ -71,7 +71,7 @@ class Bucket(msgspec.Struct, array_like=True, gc=False):
         """Whether the bucket may be spent on a service."""
         if self.service_context and self.service_context != service_context:
             return False
-        return self.rating_group == -1 or self.rating_group == rating_group
+        return self.rating_group in (-1, rating_group)
 
     def expired_at(self, now_s: int) -> bool:
         """Whether its validity has ended."""

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -47,7 +47,7 @@ class DemoServer:
             transport=httpx.HTTPTransport(uds=str(self._socket)), base_url="http://ocs", timeout=10
         )
 
-    def __enter__(self) -> DemoServer:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -43,20 +44,20 @@ class Talk:
     def __init__(self, client: GyClient) -> None:
         self.client = client
 
-    def ask(self, kind: int, number: int, session: str, *services: tuple[int, object], **more: object) -> Answer:
+    def ask(self, kind: int, number: int, session: str, *services: tuple[int, Any], **more: Any) -> Answer:
         return self.client.exchange(self.client.requests.ccr(kind, number, session, *services, **more))
 
-    def initial(self, session: str = "s1", *groups: int, **more: object) -> Answer:
+    def initial(self, session: str = "s1", *groups: int, **more: Any) -> Answer:
         services = [mscc(group, requested=[]) for group in groups or (100,)]
         return self.ask(INITIAL, 0, session, *services, **more)
 
-    def update(self, number: int, used: int | None, session: str = "s1", group: int = 100, **more: object) -> Answer:
+    def update(self, number: int, used: int | None, session: str = "s1", group: int = 100, **more: Any) -> Answer:
         reports = [] if used is None else [units(total=used)]
-        requested = [] if more.pop("wanted", True) else None
+        requested: list[tuple[int, Any]] | None = [] if more.pop("wanted", True) else None
         service = mscc(group, requested=requested, used=reports, reason=more.pop("reason", None))
         return self.ask(UPDATE, number, session, service, msisdn=None, **more)
 
-    def terminate(self, number: int, used: int | None, session: str = "s1", **more: object) -> Answer:
+    def terminate(self, number: int, used: int | None, session: str = "s1", **more: Any) -> Answer:
         services = [] if used is None else [mscc(100, used=[units(total=used)], reason=FINAL)]
         return self.ask(TERMINATION, number, session, *services, msisdn=None, **more)
 
@@ -345,7 +346,7 @@ def test_s12_out_of_order_updates_repeated_termination_late_update(server: Serve
     assert server.balance() == (800, 0)
 
 
-def _sms(talk: Talk, session: str, *, sent: int | None = None, **more: object) -> Answer:
+def _sms(talk: Talk, session: str, *, sent: int | None = None, **more: Any) -> Answer:
     extra = [] if sent is None else [sms_information(sent)]
     service = mscc(None, requested=units(events=1))
     return talk.ask(EVENT, 0, session, service, context=SMS, action=DIRECT_DEBITING, extra=extra, **more)

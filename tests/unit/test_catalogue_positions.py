@@ -74,7 +74,7 @@ m = """\\
 n = 17
 o = \'C:\\\'
 p = 19
-q = """""" 
+q = """"""
 r = 21
 ''',
     "arrays and inline tables": """\
