@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from balance.blocking import BlockingStore
 from balance.documents import partition_tag, seal, version_of
 from balance.store import (
     MAX_PAGE,
@@ -23,6 +22,7 @@ from balance.store import (
     Transaction,
     Write,
 )
+from tests.support.blocking_store import BlockingStore
 
 PARTITION = 1
 SECOND_US = 1_000_000
