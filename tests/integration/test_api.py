@@ -188,7 +188,7 @@ def test_the_name_of_who_asks_comes_from_the_connection_alone(runtime: KitRuntim
         ("/v1/subscribers/s/identities/remove", {"identity": {"kind": "imsi", "value": "234150000000001"}}),
     ],
 )
-def test_a_repeat_under_the_same_key_answers_the_same_and_does_nothing(
+def test_a_repeat_under_the_same_key_changes_nothing_and_says_so(
     runtime: KitRuntime, api: ApiClient, subscriber: str, path: str, body: dict[str, Any]
 ) -> None:
     first = api.post(path, **body, key="once")
