@@ -80,7 +80,7 @@ def corpus() -> list[bytes]:
 class Finding(NamedTuple):
     """Something that must not be."""
 
-    index: int
+    number: int
     message: bytes
     what: str
 
@@ -197,7 +197,7 @@ class Fuzzer:
     def problems(self) -> list[str]:
         """Everything for which the run fails."""
         problems = [
-            f"message {one.index} (replay: --seed {self.seed} --only {one.index}): {one.what}\n  {one.message.hex()}"
+            f"message {one.number} (replay: --seed {self.seed} --only {one.number}): {one.what}\n  {one.message.hex()}"
             for one in self.findings
         ]
         if self.count > 100 and self.passed < LEAST_SHARE * self.count:
