@@ -10,7 +10,7 @@ import msgspec
 from balance.account import MAIN_BUCKET, Account, AccountStatus, Bucket, BucketKind, IdentityRecord, new_account
 from balance.documents import account_key, identity_key
 from balance.ledger import Cause, Entry, Verb
-from balance.money import format_micros
+from balance.money import MAX_MICROS, format_micros
 from balance.posting import BucketsExhausted, Posting
 from ocs.charging.engine import Engine
 from ocs.charging.identities import claim, find_account
@@ -67,7 +67,9 @@ def top_up(engine: Engine, order: Order, account: str, what: TopUp) -> Saga[dict
         if what.valid_until_s and what.valid_until_s <= posting.now_s:
             raise OperationRefused("invalid", "expires", "expected a time to come")
         ends_s = posting.now_s + what.valid_for_s if what.valid_for_s else what.valid_until_s
-        posting.credit(_bucket_for(posting, what, ends_s), what.amount, Verb.TOP_UP, Cause.OPERATOR)
+        bucket = _bucket_for(posting, what, ends_s)
+        _check_width(bucket, what.amount)
+        posting.credit(bucket, what.amount, Verb.TOP_UP, Cause.OPERATOR)
         return _write(workspace, partition, posting), posting.entries
 
     return (yield from change.saga(partition, account, (), work, _again(account)))
@@ -95,9 +97,16 @@ def _again(account: str) -> Callable[[Workspace], dict[str, Any]]:
     return lambda workspace: describe_account(required_account(workspace, account))
 
 
+def _check_width(bucket: Bucket, amount: int) -> None:
+    """Refuse what documents and wires of 64 bits could not hold."""
+    if abs(bucket.credited + amount) > MAX_MICROS:
+        raise OperationRefused("conflict", "amount", f"bucket {bucket.id} would have been given more than it can count")
+
+
 def _check_adjustment(account: Account, bucket: Bucket, amount: int) -> None:
     if amount == 0:
         raise OperationRefused("invalid", "amount", "expected an amount other than zero")
+    _check_width(bucket, amount)
     limit = account.credit_limit_micros if bucket.id == MAIN_BUCKET else 0
     if amount < 0 and bucket.free + limit + amount < 0:
         free = bucket.free + limit

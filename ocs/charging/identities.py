@@ -61,14 +61,17 @@ def own_name(subscriber: str) -> SubscriberIdentity:
 
 
 def claim_all(engine: Engine, target: Target, identities: Sequence[SubscriberIdentity]) -> Saga[None]:
-    """Claim every identity for a subscriber; a claim that this very change made before is taken over again."""
+    """Claim every identity for a subscriber, or none; a claim that this very change made before is taken over again."""
+    made: list[SubscriberIdentity] = []
     for identity in identities:
         at = identity_key(identity.kind, identity.value, engine.store.partitions)
-        wanted = IdentityRecord(target.partition, target.account, target.subscriber, 0)
+        wanted = IdentityRecord(target.partition, target.account, target.subscriber, engine.now_s())
         record = yield from claim(engine, at, wanted)
         if (record.account, record.subscriber) != (target.account, target.subscriber):
+            yield from drop(engine, target, made)
             message = f"{identity.kind}:{identity.value} belongs to subscriber {record.subscriber!r}"
             raise OperationRefused("exists", "identity", message)
+        made.append(identity)
 
 
 def claim(engine: Engine, at: tuple[int, bytes], wanted: IdentityRecord) -> Saga[IdentityRecord]:
@@ -109,8 +112,18 @@ def _abandoned(engine: Engine, at: tuple[int, bytes], record: IdentityRecord) ->
 
 
 def drop(engine: Engine, target: Target, identities: Sequence[SubscriberIdentity]) -> Saga[None]:
-    """Delete records that still lead to the subscriber; one that a crash leaves behind is harmless."""
+    """Delete records that lead to the subscriber and that it does not list; one that a crash leaves is harmless.
+
+    What it lists stays: a repeat of a removal must not take away what was added again since.
+    """
+    documents = yield Read(((target.partition, target.subscriber_key),))
+    found = documents[target.subscriber_key]
+    listed: set[SubscriberIdentity] = set()
+    if found is not None:
+        listed = {own_name(target.subscriber), *decode_document(found, Subscriber, SCHEMAS[Subscriber]).identities}
     for identity in identities:
+        if identity in listed:
+            continue
         at = identity_key(identity.kind, identity.value, engine.store.partitions)
         documents = yield Read((at,))
         data = documents[at[1]]

@@ -48,7 +48,11 @@ def add_subscriber(
         workspace.index(account_subscribers_index(account), subscriber.encode(), True)
         return describe_subscriber(fresh), ()
 
-    return (yield from change.saga(partition, account, (key,), work, _again(key, subscriber), subscriber))
+    try:
+        return (yield from change.saga(partition, account, (key,), work, _again(key, subscriber), subscriber))
+    except OperationRefused:
+        yield from drop(engine, Target(partition, account, subscriber), [own_name(subscriber), *listed])
+        raise
 
 
 def change_subscriber(

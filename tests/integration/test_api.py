@@ -494,6 +494,47 @@ def test_an_identity_of_another_subscriber_is_refused(api: ApiClient, subscriber
     assert [one["subscriber"] for one in api.get("/v1/subscribers")["items"]] == ["s"]
 
 
+def test_a_repeated_removal_leaves_an_identity_that_was_added_again(api: ApiClient, subscriber: str) -> None:
+    identity = {"kind": "imsi", "value": "234150000000001"}
+    api.post("/v1/subscribers/s/identities/remove", identity=identity, key="k1")
+    api.post("/v1/subscribers/s/identities/add", identity=identity, key="k2")
+    assert api.post("/v1/subscribers/s/identities/remove", identity=identity, key="k1")["repeated"] is True
+    assert api.get("/v1/subscribers/imsi:234150000000001")["subscriber"] == "s"
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        (
+            {"identities": [{"kind": "nai", "value": "u@x.net"}, {"kind": "imsi", "value": "234150000000001"}]},
+            "identity",
+        ),
+        ({"account": "closed", "identities": [{"kind": "nai", "value": "u@x.net"}]}, "account"),
+        ({"subscriber": "s", "identities": [{"kind": "nai", "value": "u@x.net"}]}, "subscriber"),
+    ],
+)
+def test_a_subscriber_that_is_refused_leaves_no_claims(
+    runtime: KitRuntime, api: ApiClient, subscriber: str, more: dict[str, Any], field: str
+) -> None:
+    api.post("/v1/accounts", account="closed", currency="EUR")
+    api.post("/v1/accounts/closed/close")
+    before = snapshot(runtime.kit)
+    body = {"subscriber": "t", "account": "a", "plan": "d10", "reason": "x", **more}
+    assert api.refused("/v1/subscribers", body)[2] == field
+    assert snapshot(runtime.kit) == before
+    api.post(
+        "/v1/subscribers", subscriber="u", account="a", plan="d10", identities=[{"kind": "nai", "value": "u@x.net"}]
+    )
+
+
+def test_a_bucket_never_grows_beyond_what_can_be_counted(runtime: KitRuntime, api: ApiClient, account: str) -> None:
+    api.post("/v1/accounts/a/topup", amount=2**62 - 5_000_000)
+    before = snapshot(runtime.kit)
+    assert api.refused("/v1/accounts/a/topup", {"amount": 1, "reason": "x"})[:3] == (409, "conflict", "amount")
+    assert api.refused("/v1/accounts/a/adjust", {"amount": 1, "reason": "x"})[:3] == (409, "conflict", "amount")
+    assert snapshot(runtime.kit) == before
+
+
 def test_unknown_routes_and_methods_have_the_same_shape_of_error(api: ApiClient) -> None:
     assert api.refused("/v1/nothing", {})[:2] == (404, "not_found")
     assert api.refused("/v1/accounts", None, "DELETE")[:2] == (405, "invalid")
