@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 import structlog
+from prometheus_client.core import Metric
 
 from balance.sqlite_store import SqliteStore
 from balance.store import StoreFailure
@@ -63,6 +64,7 @@ class StoreRuntime:
         self.engine = Engine(store, conductor, settings.charging, empty, b"", clock.utc_us, _nonce)
         self.sweeper = Sweeper(self.engine, clock.utc_us, loop.time)
         self.extra_numbers: Callable[[], Mapping[str, int]] = dict
+        self.extra_families: Callable[[], Iterable[Metric]] = tuple
         self.extra_listeners: Callable[[], Sequence[Mapping[str, object]]] = tuple
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._sweeping = False
@@ -207,6 +209,10 @@ class StoreRuntime:
             "sweep_failures": self.sweeper.failures,
         }
         return {**own, **self.extra_numbers()}
+
+    def families(self) -> Iterable[Metric]:
+        """Metrics with labels of their own: those of the servers around this runtime."""
+        return self.extra_families()
 
     def warnings(self) -> Sequence[str]:
         """What is not as it should be and yet does not stop the service."""

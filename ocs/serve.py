@@ -18,13 +18,13 @@ from ocs.api.app import build_app
 from ocs.api.unix_server import UnixServer
 from ocs.clock import Clock, SteppedClock, SystemClock
 from ocs.config import Settings
-from ocs.logs import configure_logging
 from ocs.runtime import StoreRuntime, open_runtime
 from ocs.servers.diameter_server import DiameterServer
 from ocs.servers.diameter_settings import gy_profiles
 from ocs.servers.gy import GySettings, PeerProfile
 from ocs.servers.gy_application import GyApplication
 from ocs.startup import check_installation
+from ocs.telemetry import configure_logging, diameter_families, diameter_numbers
 from protocols.diameter.answers import Local
 from protocols.diameter.avp import Message
 from protocols.diameter.errors import RemoteProtocolError
@@ -57,7 +57,8 @@ async def _serve(settings: Settings, clock: Clock) -> None:
 async def _serve_runtime(settings: Settings, runtime: StoreRuntime, stop: asyncio.Event) -> None:
     control = UnixServer(build_app(runtime), settings.socket_path)
     diameter = _diameter_server(settings, runtime)
-    runtime.extra_numbers = lambda: _numbers(diameter)
+    runtime.extra_numbers = lambda: diameter_numbers(diameter.node)
+    runtime.extra_families = lambda: diameter_families(diameter.node, asyncio.get_running_loop().time)
     runtime.extra_listeners = lambda: [
         {"name": "control", "address": str(settings.socket_path)},
         *({"name": "diameter", "address": f"{host}:{port}"} for host, port in diameter.addresses),
@@ -90,15 +91,6 @@ def _diameter_server(settings: Settings, runtime: StoreRuntime) -> DiameterServe
         _log_refusal,
     )
     return DiameterServer(settings.diameter, local, application.handle, product_name=settings.node.product_name)
-
-
-def _numbers(diameter: DiameterServer) -> dict[str, int]:
-    return {
-        "diameter_connections": len(diameter.connections),
-        "diameter_peers_open": sum(1 for _ in diameter.node.peers()),
-        "diameter_requests_in_flight": diameter.desk.in_flight,
-        "diameter_refused_connections": diameter.refused_connections,
-    }
 
 
 def _gy_settings(runtime: StoreRuntime, profiles: Mapping[str, PeerProfile]) -> Callable[[], GySettings]:

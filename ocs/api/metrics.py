@@ -51,6 +51,7 @@ class _RuntimeCollector(Collector):
         )
         for name, value in sorted(self._runtime.numbers().items()):
             yield GaugeMetricFamily(f"ocs_{_NOT_IN_A_NAME.sub('_', name)}", name.replace("_", " "), value=value)
+        yield from self._runtime.families()
 
 
 def exposition(runtime: Runtime) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, Protocol
+
+from prometheus_client.core import Metric
 
 from ocs.charging.engine import Engine
 from ocs.config import Settings
@@ -57,6 +59,9 @@ class Runtime(Protocol):
 
     def numbers(self) -> Mapping[str, int]:
         """Counters and gauges beyond the engine's own, by a name in lower case such as `diameter_peers_open`."""
+
+    def families(self) -> Iterable[Metric]:
+        """Metrics with labels of their own, such as those of each Diameter peer."""
 
     def warnings(self) -> Sequence[str]:
         """What is not as it should be and yet does not stop the service, one sentence each."""

@@ -55,6 +55,7 @@ class _Connection(asyncio.Protocol):
         self._server = server
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
+        self._last_write: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or close it if there are too many."""
@@ -79,6 +80,8 @@ class _Connection(asyncio.Protocol):
         """Tell the peer that its socket is gone."""
         peer, self.peer = self.peer, None
         self._cancel_timer()
+        if self._last_write is not None:
+            self._last_write.cancel()
         self._server.forget(self)
         if peer is not None:
             cause = "closed by the peer" if exc is None else f"lost: {type(exc).__name__}"
@@ -122,14 +125,18 @@ class _Connection(asyncio.Protocol):
                 self.reset()
                 return
             transport.write(data)
-        if self.closing is not None:
+        if self.closing is not None and not transport.is_closing():
             transport.close()
+            # A peer that does not read would keep the socket and what it was sent.
+            limit_s = self._server.settings.disconnect_timeout_s
+            self._last_write = self._server.loop.call_later(limit_s, self.reset)
 
     def reset(self) -> None:
-        """Close with a TCP reset and without writing what is left."""
+        """Close with a TCP reset and without writing what is left, also what `close` still had to write."""
         transport = self.transport
-        if transport is not None and not transport.is_closing():
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        if transport is not None:
+            with contextlib.suppress(OSError):
+                transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             transport.abort()
 
     def _arm(self) -> None:
@@ -252,7 +259,11 @@ class DiameterServer:
 
     def admit(self, connection: _Connection) -> Peer | None:
         """A peer for a new connection, `None` if it is not taken."""
-        source = str(connection.transport.get_extra_info("peername")[0])
+        remote = connection.transport.get_extra_info("peername")
+        if remote is None:
+            # Reset before it was accepted.
+            return None
+        source = str(remote[0])
         local_address = str(connection.transport.get_extra_info("sockname")[0])
         reason = ""
         peer = None
@@ -312,7 +323,11 @@ class DiameterServer:
     def _flush(self) -> None:
         dirty, self._dirty = self._dirty, []
         for connection in dirty:
-            connection.flush()
+            try:
+                connection.flush()
+            except Exception:
+                self._log.exception("connection failed")
+                connection.reset()
 
     def _wrote(self, peer: Peer) -> None:
         self.mark(peer.owner)

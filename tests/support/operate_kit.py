@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import httpx
+from prometheus_client.core import Metric
 
 from balance.memory_store import MemoryStore
 from balance.store import StoreFailure
@@ -82,6 +83,10 @@ class KitRuntime:
     def numbers(self) -> Mapping[str, int]:
         """One gauge."""
         return {"diameter_peers_open": 0}
+
+    def families(self) -> Iterable[Metric]:
+        """None: there is no server around it."""
+        return ()
 
     async def close(self) -> None:
         """Nothing to give up."""
