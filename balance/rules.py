@@ -238,11 +238,14 @@ def reserve(
 
 
 def _partial_units(pricing: Pricing, used: int, from_stock: int, from_money: int) -> int:
-    """Units that stock and money cover together; octets take stock exactly, stepped units in whole steps."""
+    """Units that stock and money cover together; octets take stock exactly, stepped units in whole steps.
+
+    A step that is covered in part buys nothing, since the whole of it would be billed.
+    """
     if pricing.unit == BucketKind.OCTETS:
         return from_stock + from_money
-    reach = pricing.billed(used) + from_stock + from_money - used
-    return div_floor(reach, pricing.step) * pricing.step
+    covered = div_floor(pricing.billed(used) + from_stock + from_money, pricing.step) * pricing.step
+    return div_floor(covered - used, pricing.step) * pricing.step
 
 
 def _hold_units(posting: Posting, reservation: Reservation, unit: int, scope: Scope, units: int) -> list[Bucket]:
