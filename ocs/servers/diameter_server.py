@@ -377,13 +377,15 @@ class DiameterServer:
         self._line("info", "request refused", command=event.message.command, **facts)
 
     def _log_framing(self, event: FramingBroken) -> None:
-        self._line("warning", "not a message", result_code=event.result_code, answered=event.answered)
+        facts = {"source": event.source, "result_code": event.result_code, "answered": event.answered}
+        self._line("warning", "not a message", origin_host=event.origin_host, **facts)
 
     def _log_closed(self, event: PeerClosed) -> None:
         self._log.info("peer closed", origin_host=event.peer.origin_host, cause=event.cause)
 
     def _log_health(self, event: HealthChanged) -> None:
-        self._log.warning("peer is silent" if event.suspect else "peer speaks again")
+        text = "peer is silent" if event.suspect else "peer speaks again"
+        self._log.warning(text, origin_host=event.peer.origin_host, source=event.peer.source)
 
     def _log_origin_state(self, event: OriginStateSeen) -> None:
         self._log.info("origin state", origin_host=event.origin_host, origin_state_id=event.origin_state_id)

@@ -123,6 +123,7 @@ def credit_control() -> Application:
         frozenset({CREDIT_CONTROL}),
         refuse=build_refusal,
         requires_destination_realm=True,
+        judges_avps=True,
     )
 
 

@@ -6,6 +6,7 @@ applications (5010). All but 3010 are answered in the grammar of the CEA, so tha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -39,6 +40,9 @@ CER_GRAMMAR = {
 _APPLICATION_IDS = (dictionary.AUTH_APPLICATION_ID, dictionary.ACCT_APPLICATION_ID)
 _NO_INBAND_SECURITY = 0
 
+# A host name, with what the field adds to it; nothing that could mislead whoever reads a log or copies from it.
+_IDENTITY = re.compile(r"[A-Za-z0-9._:;+~@-]{1,255}")
+
 FAMILY_IPV4, FAMILY_IPV6 = 1, 2
 
 
@@ -69,11 +73,12 @@ def provisioned(origin_host: str, settings: NodeSettings) -> ProvisionedPeer | N
 
 def examine_cer(message: Message, source: str, settings: NodeSettings) -> PeerInfo | Refused:
     """Who the peer is, or why it may not come in."""
-    origin_host = first(message.avps, dictionary.ORIGIN_HOST) or ""
+    origin_host = readable_identity(message, dictionary.ORIGIN_HOST)
     errors = [
         *message.errors,
         *check_grammar(message.avps, CER_GRAMMAR, message.faulty),
         *_vendor_specific_errors(message),
+        *_identity_errors(message),
     ]
     found = reported(errors)
     if found is not None:
@@ -103,6 +108,23 @@ def advertised_applications(message: Message) -> frozenset[int]:
     for members in every(message.avps, dictionary.VENDOR_SPECIFIC_APPLICATION_ID):
         found.update(value for key, _, value in members if key in _APPLICATION_IDS)
     return frozenset(found)
+
+
+def readable_identity(message: Message, key: int) -> str:
+    """A DiameterIdentity of a message, empty if it has none that can be a host's or a realm's name."""
+    text = first(message.avps, key)
+    return text if text is not None and _IDENTITY.fullmatch(text) else ""
+
+
+def _identity_errors(message: Message) -> list[AvpError]:
+    """Origin-Host and Origin-Realm must be names: everything about a peer is kept under them (RFC 6733 §4.3.1)."""
+    errors = []
+    for key, name in ((dictionary.ORIGIN_HOST, "Origin-Host"), (dictionary.ORIGIN_REALM, "Origin-Realm")):
+        text = first(message.avps, key)
+        if text is not None and not _IDENTITY.fullmatch(text):
+            failed = encode_avp(key, text)
+            errors.append(AvpError(ResultCode.INVALID_AVP_VALUE, failed, name, "not a name"))
+    return errors
 
 
 def _vendor_specific_errors(message: Message) -> list[AvpError]:

@@ -43,7 +43,10 @@ class PeerRefused(NamedTuple):
 
 
 class RequestReceived(NamedTuple):
-    """An application's request for this server; the owner answers it once with `Peer.send`."""
+    """An application's request for this server; the owner answers it once with `Peer.send`.
+
+    Its AVPs are right unless the application judges them itself: then `message.errors` may hold something.
+    """
 
     message: Message
 
@@ -61,6 +64,9 @@ class RequestRefused(NamedTuple):
 class FramingBroken(NamedTuple):
     """Octets came that are no message; for the log."""
 
+    source: str
+    origin_host: str
+    """Empty: before the capabilities exchange."""
     result_code: int
     answered: bool
     fatal: bool
@@ -76,6 +82,7 @@ class OriginStateSeen(NamedTuple):
 class HealthChanged(NamedTuple):
     """The watchdog suspects the connection, or suspects it no more (DB-112, DB-113)."""
 
+    peer: PeerInfo
     suspect: bool
 
 

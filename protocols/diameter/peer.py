@@ -249,7 +249,8 @@ class Peer:
                 self._answer(build_header_error_answer(header, fault.result_code, self._settings.local))
                 answered = True
         add(self.counters.decode_errors, fault.result_code)
-        self._events.append(FramingBroken(fault.result_code, answered, fault.fatal))
+        origin_host = self.info.origin_host if self.info is not None else ""
+        self._events.append(FramingBroken(self.source, origin_host, fault.result_code, answered, fault.fatal))
         if fault.fatal:
             self._fire(Input.BROKEN, "octets that are no Diameter message", now)
 
@@ -261,7 +262,7 @@ class Peer:
         watchdog = self._watchdog
         if watchdog is not None:
             if watchdog.received(heard is Input.DWA, now) is Action.FAIL_BACK:
-                self._events.append(HealthChanged(suspect=False))
+                self._note_health(suspect=False)
             if self.probed:
                 self.probed = False
                 self._registry.heard(self, now)
@@ -422,17 +423,17 @@ class Peer:
     def _deliver(self, message: Message, _now: float) -> None:
         """Give a request to the owner if it is for this server and can be read (DB-020)."""
         registry = self._registry
+        errors: Sequence[AvpError] = message.errors
+        self.counters.tolerated_avps += message.tolerated
+        avp_error = self._first_error(errors) if errors else None
         error = header_error(message, registry.applications, self._settings.strict_header_bits)
-        errors: Sequence[AvpError] = ()
         if error is None:
             application = registry.applications[message.application]
             error = routing_error(message, application, self._settings.local, registry.realms)
-        if error is None and registry.draining:
-            error = _leaving()
-        if error is None and message.errors:
-            errors = message.errors
-            error = self._first_error(errors)
-        self.counters.tolerated_avps += message.tolerated
+            if error is None and registry.draining:
+                error = _leaving()
+            if error is None and not application.judges_avps:
+                error = avp_error
         if error is None:
             self._events.append(RequestReceived(message))
         else:
@@ -459,9 +460,13 @@ class Peer:
             self._send_dwr()
         elif action is Action.FAIL_OVER:
             self.counters.watchdogs_missed += 1
-            self._events.append(HealthChanged(suspect=True))
+            self._note_health(suspect=True)
         elif action is Action.CLOSE:
             self._fire(Input.GIVEN_UP, "the watchdog found the peer dead", now)
+
+    def _note_health(self, suspect: bool) -> None:
+        if self.info is not None:
+            self._events.append(HealthChanged(self.info, suspect))
 
     def _disconnect(self, cause: int, now: float) -> None:
         self._deadline = now + self._settings.disconnect_timeout_s

@@ -41,6 +41,9 @@ class Application(NamedTuple):
     """For broken AVPs, overload, deadline and failure: an answer with what the application's own answers hold."""
     requires_destination_realm: bool = False
     """A missing Destination-Realm is the application's 5005, not the node's 3002 (DB-123)."""
+    judges_avps: bool = False
+    """Requests with broken AVPs are handed on: the application reports their errors in one order with its own
+    (DB-020). False: the node answers them."""
 
 
 class ProvisionedPeer(NamedTuple):

@@ -13,7 +13,7 @@ from protocols.diameter.avp import decode_message
 from protocols.diameter.events import PeerOpened, PeerRefused, RequestReceived
 from protocols.diameter.peer_table import State
 from protocols.diameter.settings import UnknownPeers
-from tests.support.diameter_kit import REQUEST, Line, NodeKit, provisioned
+from tests.support.diameter_kit import REQUEST, Line, NodeKit, provisioned, raw_avp
 from tests.support.gy_client import INITIAL
 
 LAN = (ipaddress.ip_network("10.1.0.0/16"),)
@@ -38,6 +38,21 @@ def test_db_080_a_cer_without_a_required_avp_is_5005(missing: int) -> None:
     assert int.from_bytes(quoted[:4], "big") == missing
     assert line.closed is not None
     assert line.peer.state is State.CLOSED
+
+
+@pytest.mark.parametrize("key", [d.ORIGIN_HOST, d.ORIGIN_REALM])
+@pytest.mark.parametrize("name", ["", "gw1.example.net\nadmit", 'gw1" networks = ["0.0.0.0/0', "gw 1", "x" * 256])
+def test_db_085_who_is_no_name_does_not_come_in(key: int, name: str) -> None:
+    # DB-085: peers are known by their Origin-Host, and "the log line shows the command that admits the peer": what is
+    # no name must not stand there. Value of an AVP out of range: 5004 with Failed-AVP (table 0).
+    line = NodeKit(unknown_peers=UnknownPeers.ACCEPT).connect()
+    items = [(one, value) for one, _, value in decode_message(line.requests.cer()).avps if one != key]
+    answer = line.exchange(line.requests.message(257, 0, REQUEST, [*items, (key, name)]))
+    assert (answer.code, answer.message.is_error) == (5004, False)
+    assert raw_avp(d.FAILED_AVP, raw_avp(key, name.encode())) in answer.data
+    refused = line.event(PeerRefused)
+    assert refused.origin_host == ("" if key == d.ORIGIN_HOST else "gw1.example.net")
+    assert line.closed is not None
 
 
 @pytest.mark.parametrize(

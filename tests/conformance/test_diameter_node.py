@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from ocs.servers.diameter_settings import credit_control
 from protocols.diameter import dictionary as d
+from protocols.diameter.avp import decode_message
 from protocols.diameter.events import (
     HealthChanged,
     OriginStateSeen,
     PeerClosed,
+    PeerOpened,
     PeerRefused,
     RequestReceived,
     RequestRefused,
@@ -20,6 +23,7 @@ from protocols.diameter.events import (
 from protocols.diameter.node import Node
 from protocols.diameter.peer_table import State
 from protocols.diameter.settings import LOOPBACK, Application, NodeSettings, check_settings
+from tests.property.fuzz_node import gy_edge
 from tests.support.diameter_kit import (
     ERROR,
     LOCAL,
@@ -225,6 +229,20 @@ def test_db_020_structure_before_grammar_before_values_and_all_in_the_log() -> N
     assert len(answer.all(d.FAILED_AVP)) == 1
     refused = line.event(RequestRefused)
     assert sorted(one.result_code for one in refused.errors) == [5001, 5004]
+
+
+def test_db_020_a_missing_avp_of_the_ccr_before_a_wrong_value() -> None:
+    # DB-020: "grammar, values": the value is found by the decoder, what is missing by the application, which therefore
+    # judges both (5005 before 5004)
+    kit = NodeKit(gy_edge, applications=(credit_control(),))
+    line = kit.open()
+    wrong_value = raw_avp(d.REQUESTED_ACTION, (7).to_bytes(4, "big"))
+    assert line.exchange(ccr(line, extra=[wrong_value])).code == 5004
+    items = [(key, flags, value) for key, flags, value in decode_message(ccr(line)).avps if key != d.CC_REQUEST_NUMBER]
+    answer = line.exchange(line.requests.message(272, 4, REQUEST | PROXIABLE, [*items, wrong_value]))
+    assert answer.code == 5005
+    assert raw_avp(d.FAILED_AVP, raw_avp(d.CC_REQUEST_NUMBER, bytes(4))) in answer.data
+    assert line.peer.counters.decode_errors == {5004: 2}
 
 
 def test_db_021_an_unknown_command_is_3001() -> None:
@@ -497,7 +515,7 @@ def test_db_112_a_silent_peer_is_suspected_then_closed() -> None:
     kit.pass_time(32)
     assert len(line.requests_of_ours()) == 1
     kit.pass_time(32)
-    assert line.event(HealthChanged).suspect
+    assert line.event(HealthChanged) == HealthChanged(line.event(PeerOpened).peer, suspect=True)
     assert line.sent() == []
     assert line.closed is None
     kit.pass_time(32)

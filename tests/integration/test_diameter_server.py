@@ -7,10 +7,11 @@ import contextlib
 import resource
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from ocs.servers.diameter_requests import Reply
+from ocs.servers.diameter_requests import ApplicationPort, Reply
 from protocols.diameter import dictionary as d
 from protocols.diameter.answers import base_avps, build_answer
 from protocols.diameter.avp import Message, decode_message
@@ -29,11 +30,11 @@ def running() -> Iterator[RunningServer]:
         yield server
 
 
-def ccr(client: DiameterClient, **options: object) -> bytes:
-    return client.requests.ccr(INITIAL, 0, "s1", **options)  # type: ignore[arg-type]
+def ccr(client: DiameterClient, **options: Any) -> bytes:
+    return client.requests.ccr(INITIAL, 0, "s1", **options)
 
 
-def later(seconds: float) -> object:
+def later(seconds: float) -> ApplicationPort:
     """An application that answers after a time; each second request at once."""
     count = 0
 
@@ -47,6 +48,11 @@ def later(seconds: float) -> object:
             reply(answer)
 
     return handle
+
+
+def large_answers(message: Message, _peer: PeerInfo, reply: Reply) -> None:
+    """An application whose answers fill every buffer."""
+    reply(build_answer(message, [*base_avps(2001, LOCAL), raw_avp(99999, bytes(32 * 1024), flags=0)]))
 
 
 def test_db_001_a_peer_connects_over_tcp_and_is_served(running: RunningServer) -> None:
@@ -111,7 +117,7 @@ def test_db_009_garbage_is_reset(running: RunningServer) -> None:
 
 def test_db_010_a_fast_answer_overtakes_a_slow_one() -> None:
     # DB-010: "slow request A then fast B -> answer B may precede A"
-    with running_server(later(0.2)) as server, server.client() as client:  # type: ignore[arg-type]
+    with running_server(later(0.2)) as server, server.client() as client:
         client.cer()
         client.send(ccr(client, hop_by_hop=1) + ccr(client, hop_by_hop=2))
         assert [client.receive().message.hop_by_hop for _ in range(2)] == [2, 1]
@@ -136,12 +142,7 @@ def test_db_011_a_hundred_concurrent_answers_do_not_interleave() -> None:
 def test_db_012_a_peer_that_does_not_read_is_cut_off() -> None:
     # DB-012: "Slow reader: bounded send queue per peer; when exceeded close with cause logged." Test: peer stops
     # reading -> bounded memory.
-    large = raw_avp(99999, bytes(32 * 1024), flags=0)
-
-    def handle(message: Message, _peer: PeerInfo, reply: Reply) -> None:
-        reply(build_answer(message, [*base_avps(2001, LOCAL), large]))
-
-    with running_server(handle, output_buffer_octets=MIB) as server:
+    with running_server(large_answers, output_buffer_octets=MIB) as server:
         client = server.client().connect(receive_buffer_octets=4096)
         client.cer()
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -152,6 +153,7 @@ def test_db_012_a_peer_that_does_not_read_is_cut_off() -> None:
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
         causes = [event.cause for event in server.events if isinstance(event, PeerClosed)]
         assert causes == ["the peer does not read its answers"]
+        assert ("peer closed", {"origin_host": "gw1.example.net", "cause": causes[0]}) in server.log.lines
         client.close()
 
 
@@ -160,7 +162,7 @@ def test_db_014_strangers_are_closed_after_their_time_and_limited_in_number() ->
     with running_server(succeed, cer_timeout_s=0.3, max_unauthenticated=3) as server:
         idle = [server.client().connect() for _ in range(3)]
         server.wait(lambda: len(server.server.strangers) == 3)
-        assert server.client().connect().ending() == "reset"
+        assert server.client().turned_away() == "reset"
         assert [one.ending() for one in idle] == ["reset"] * 3
         server.wait(lambda: not server.server.connections)
         with server.client() as client:
@@ -168,7 +170,7 @@ def test_db_014_strangers_are_closed_after_their_time_and_limited_in_number() ->
         assert server.server.refused_connections == 1
 
 
-def test_db_014_an_open_connection_is_no_stranger(running: RunningServer) -> None:
+def test_db_014_an_open_connection_is_no_stranger() -> None:
     # DB-014: the limit of time is for the CER alone
     with running_server(succeed, cer_timeout_s=0.2) as server, server.client() as client:
         client.cer()
@@ -180,7 +182,7 @@ def test_connections_are_limited_in_number() -> None:
     with running_server(succeed, max_connections=2) as server:
         with server.client() as first, server.client() as second:
             assert (first.cer().code, second.cer().code) == (2001, 2001)
-            assert server.client().connect().ending() == "reset"
+            assert server.client().turned_away() == "reset"
         server.wait(lambda: not server.server.connections)
         with server.client() as third:
             assert third.cer().code == 2001
@@ -210,7 +212,7 @@ def test_db_078_an_exception_is_answered_and_the_connection_lives() -> None:
 
 def test_db_079_a_killed_client_leaves_nothing_behind() -> None:
     # DB-079: "drop link after request"
-    with running_server(later(0.2)) as server:  # type: ignore[arg-type]
+    with running_server(later(0.2)) as server:
         client = server.client().connect()
         client.cer()
         client.send(ccr(client))
@@ -234,6 +236,59 @@ def test_db_096_a_dead_connection_is_replaced_over_tcp() -> None:
         assert second.request(ccr(second)).code == 2001
 
 
+def test_a_client_that_is_gone_before_it_is_accepted_does_no_harm() -> None:
+    # A socket that was reset at once no longer has a peer name.
+    with running_server(succeed) as server:
+        failures: list[object] = []
+        server.call(lambda: server.server.loop.set_exception_handler(lambda _loop, context: failures.append(context)))
+        for _ in range(100):
+            server.client().connect().kill()
+        with server.client() as client:
+            assert client.cer().code == 2001
+        server.wait(lambda: not server.server.connections)
+        assert failures == []
+
+
+def test_db_114_a_peer_that_departs_and_does_not_read_is_reset() -> None:
+    # DB-114: "peer closes; if it does not within a timer, we close", also with answers that it does not take
+    with running_server(large_answers, disconnect_timeout_s=0.3) as server:
+        client = server.client().connect(receive_buffer_octets=4096)
+        client.cer()
+        client.send(b"".join(ccr(client, hop_by_hop=number) for number in range(100)) + client.requests.dpr())
+        server.wait(lambda: not server.server.connections)
+        client.close()
+
+
+def test_db_116_a_shutdown_resets_who_does_not_read() -> None:
+    # DB-116: "wait for DPA (timer), close", also with answers that the peer does not take
+    with running_server(large_answers, disconnect_timeout_s=0.3) as server:
+        client = server.client().connect(receive_buffer_octets=4096)
+        client.cer()
+        client.send(b"".join(ccr(client, hop_by_hop=number) for number in range(100)))
+        server.wait(lambda: server.server.node.counters("gw1.example.net").answers.get(2001, 0) > 100)
+        server.stop()
+        assert not server.server.connections
+        client.close()
+
+
+def test_a_connection_that_fails_takes_no_other_along() -> None:
+    # Two connections with output in one turn of the loop; the first cannot be written.
+    with running_server(succeed) as server, server.client() as broken, server.client("gw2.example.net") as other:
+        broken.cer()
+        other.cer()
+
+        def plant() -> None:
+            for peer in sorted(server.server.node.peers(), key=lambda one: one.source):
+                if peer.info is not None and peer.info.origin_host == "gw1.example.net":
+                    peer.data_to_send = lambda: ["no octets"]  # type: ignore[method-assign,list-item]
+                peer.owner.data_received(other.requests.dwr())
+
+        server.call(plant)
+        assert other.receive().code == 2001
+        assert broken.ending() == "reset"
+        assert other.request(ccr(other)).code == 2001
+
+
 def test_db_114_dpr_then_the_peer_closes(running: RunningServer) -> None:
     # DB-114: "DPA then close"
     with running.client() as client:
@@ -244,7 +299,7 @@ def test_db_114_dpr_then_the_peer_closes(running: RunningServer) -> None:
 
 def test_db_116_graceful_shutdown() -> None:
     # DB-116: "stop accepting, finish in-flight, DPR cause 0 to each peer, wait for DPA (timer), close."
-    with running_server(later(0.3), drain_s=2.0, disconnect_timeout_s=2.0) as server:  # type: ignore[arg-type]
+    with running_server(later(0.3), drain_s=2.0, disconnect_timeout_s=2.0) as server:
         client = server.client().connect()
         client.cer()
         client.send(ccr(client))

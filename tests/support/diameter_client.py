@@ -89,6 +89,13 @@ class DiameterClient:
                 return "reset"
             return "closed"
 
+    def turned_away(self) -> str:
+        """Connect where the server takes no connection: the reset may come before or after `connect` returns."""
+        try:
+            return self.connect().ending()
+        except ConnectionResetError:
+            return "reset"
+
     def is_quiet(self, seconds: float) -> bool:
         """Whether nothing, not even an end, comes within a time."""
         return not select.select([self.socket], [], [], seconds)[0]
@@ -103,12 +110,25 @@ class DiameterClient:
         self.socket.close()
 
 
+class LogLines:
+    """A log that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, dict[str, Any]]] = []
+
+    def __getattr__(self, level: str) -> Callable[..., None]:
+        return lambda text, **facts: self.lines.append((text, facts))
+
+
 class RunningServer:
     """A `DiameterServer` on a loop in a thread of its own."""
 
-    def __init__(self, server: DiameterServer, loop: asyncio.AbstractEventLoop, events: list[Event]) -> None:
+    def __init__(
+        self, server: DiameterServer, loop: asyncio.AbstractEventLoop, events: list[Event], log: LogLines
+    ) -> None:
         self.server = server
         self.events = events
+        self.log = log
         self.address = server.addresses[0]
         self.clients: list[DiameterClient] = []
         self._loop = loop
@@ -146,10 +166,11 @@ def running_server(application: ApplicationPort, **settings: Any) -> Iterator[Ru
     thread = threading.Thread(target=loop.run_forever, name="diameter-server", daemon=True)
     thread.start()
     events: list[Event] = []
+    log = LogLines()
     values = {"listen": "127.0.0.1", "port": 0, "drain_s": 0.2, "disconnect_timeout_s": 0.5, **settings}
-    server = DiameterServer(DiameterSettings(**values), LOCAL, application, heard=events.append)
+    server = DiameterServer(DiameterSettings(**values), LOCAL, application, heard=events.append, log=log)
     asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
-    running = RunningServer(server, loop, events)
+    running = RunningServer(server, loop, events, log)
     try:
         yield running
     finally:

@@ -20,6 +20,8 @@ from tests.support.gy_client import Answer, Requests
 
 LOCAL = Local("ocs1.example.com", "example.com", 1)
 START_UTC_S = 1_772_481_600
+CREDIT_CONTROL = credit_control()._replace(judges_avps=False)
+"""As if the application could not read broken AVPs: what the node then does by itself."""
 REQUEST, PROXIABLE, ERROR, RETRANSMIT = 0x80, 0x40, 0x20, 0x10
 
 E = TypeVar("E")
@@ -128,7 +130,7 @@ class NodeKit:
         desk: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
-        values: dict[str, Any] = {"local": LOCAL, "applications": (credit_control(),), **settings}
+        values: dict[str, Any] = {"local": LOCAL, "applications": (CREDIT_CONTROL,), **settings}
         self.now = 1000.0
         self.node = Node(NodeSettings(**values), random.Random(seed), START_UTC_S)
         self.failures: list[Exception] = []
