@@ -358,7 +358,14 @@ def expire(posting: Posting) -> None:
     posting.retire_expired()
 
 
-def next_expiry_s(account: Account) -> int:
-    """When the sweeper must look at the account next: the earliest end of a bucket that holds something; 0: never."""
-    ends = [b.valid_until_s for b in account.buckets if b.valid_until_s and (b.posted or b.reserved)]
+def next_expiry_s(account: Account, now_s: int) -> int:
+    """When the sweeper must look at the account next: the earliest end of a bucket with something to expire; 0: never.
+
+    What an ended bucket still has reserved expires with its release and needs no look; what it has free does.
+    """
+    ends = [b.valid_until_s for b in account.buckets if b.valid_until_s and b.posted and _may_expire(b, now_s)]
     return min(ends, default=0)
+
+
+def _may_expire(bucket: Bucket, now_s: int) -> bool:
+    return bucket.free > 0 or not bucket.expired_at(now_s)

@@ -8,11 +8,12 @@ from typing import Any
 import msgspec
 
 from balance.account import MAIN_BUCKET, Account, AccountStatus, Bucket, BucketKind, IdentityRecord, new_account
-from balance.documents import account_key, identity_key
+from balance.documents import identity_key
 from balance.ledger import Cause, Entry, Verb
 from balance.money import MAX_MICROS, format_micros
 from balance.posting import BucketsExhausted, Posting
 from ocs.charging.engine import Engine
+from ocs.charging.expiry import arm_expiry
 from ocs.charging.identities import claim, find_account
 from ocs.charging.operations import Change, OperationRefused, Order, check_name, open_account, required_account
 from ocs.charging.saga import Saga
@@ -70,7 +71,7 @@ def top_up(engine: Engine, order: Order, account: str, what: TopUp) -> Saga[dict
         bucket = _bucket_for(posting, what, ends_s)
         _check_width(bucket, what.amount)
         posting.credit(bucket, what.amount, Verb.TOP_UP, Cause.OPERATOR)
-        return _write(workspace, partition, posting), posting.entries
+        return _write(workspace, posting), posting.entries
 
     return (yield from change.saga(partition, account, (), work, _again(account)))
 
@@ -87,7 +88,7 @@ def adjust(engine: Engine, order: Order, account: str, bucket_id: int, amount: i
             raise OperationRefused("not_found", "bucket", f"account {account!r} has no bucket {bucket_id}")
         _check_adjustment(posting.account, bucket, amount)
         posting.credit(bucket, amount, Verb.ADJUST, Cause.OPERATOR)
-        return _write(workspace, partition, posting), posting.entries
+        return _write(workspace, posting), posting.entries
 
     return (yield from change.saga(partition, account, (), work, _again(account)))
 
@@ -159,13 +160,11 @@ def _bucket_for(posting: Posting, what: TopUp, valid_until_s: int) -> Bucket:
         raise OperationRefused("conflict", "account", str(error)) from error
 
 
-def _write(workspace: Workspace, partition: int, posting: Posting) -> dict[str, Any]:
+def _write(workspace: Workspace, posting: Posting) -> dict[str, Any]:
     """Write the account and have the sweeper look at it when its next bucket ends."""
     account = posting.account
     workspace.put_account(account)
-    ends = [b.valid_until_s for b in account.buckets if b.valid_until_s > posting.now_s and b.posted]
-    if ends:
-        workspace.due(account_key(partition, account.id), min(ends) * 1_000_000)
+    arm_expiry(workspace, account, posting.now_s)
     return describe_account(account)
 
 

@@ -120,11 +120,12 @@ class Conductor:
 
     def _start(self, lane: _Lane) -> None:
         now = self._monotonic()
+        late: list[Job] = []
         lane.running = []
         while lane.waiting and len(lane.running) < MAX_JOBS_PER_COMMIT:
             job = lane.waiting.pop(0)
             if job.deadline < now:
-                job.done(DeadlinePassed("waited too long for its account"))
+                late.append(job)
             else:
                 lane.running.append(job)
         lane.attempts = 0
@@ -132,6 +133,9 @@ class Conductor:
             self._read(lane)
         else:
             del self._lanes[lane.key]
+        # Told last: whoever is told may submit again at once, and must find the lane in order.
+        for job in late:
+            job.done(DeadlinePassed("waited too long for its account"))
 
     def _read(self, lane: _Lane) -> None:
         keys = {lane.key}

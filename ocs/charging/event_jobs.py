@@ -18,6 +18,7 @@ from balance.documents import operation_key, session_key
 from balance.ledger import Cause, UsageLine, Verb
 from balance.posting import Posting
 from ocs.charging import records
+from ocs.charging.expiry import arm_expiry
 from ocs.charging.pricing import TariffPricing
 from ocs.charging.requests import (
     ChargingRequest,
@@ -299,6 +300,8 @@ class EventJob:
         name = "refund:" + token.entry
         workspace.put_record(key, name, now_us, self.charger.settings.refund_window_s)
         workspace.put_account(posting.account)
+        # The bucket may have been empty, and so without a due time, or may have ended meanwhile.
+        arm_expiry(workspace, posting.account, now_s)
         self._keep(workspace, session, outcome, posting, (), now_us, key=name)
         return Answer(outcome)
 

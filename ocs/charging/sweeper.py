@@ -15,6 +15,7 @@ from balance.posting import Posting
 from balance.store import DueItem, StoreFailure
 from ocs.charging.conductor import ChargingError
 from ocs.charging.engine import Engine
+from ocs.charging.expiry import arm_expiry
 from ocs.charging.saga import Apply, Read, Saga
 from ocs.charging.session import SESSION_SCHEMA, Session
 from ocs.charging.session_jobs import end_by_supervision
@@ -90,12 +91,12 @@ class Sweeper:
             if account is None:
                 workspace.due(key, None)
             else:
-                _expire(workspace, account, key, now_us)
+                _expire(workspace, account, now_us)
 
         yield Apply(partition, account_id, (), apply)
 
 
-def _expire(workspace: Workspace, account: Account, key: bytes, now_us: int) -> None:
+def _expire(workspace: Workspace, account: Account, now_us: int) -> None:
     posting = Posting(account, now_us // 1_000_000)
     rules.expire(posting)
     workspace.put_account(posting.account)
@@ -112,9 +113,7 @@ def _expire(workspace: Workspace, account: Account, key: bytes, now_us: int) -> 
                 operation="expire",
             )
         )
-    ends = [b.valid_until_s for b in posting.account.buckets if b.valid_until_s > posting.now_s and b.posted]
-    # What is still reserved in an ended bucket expires with its release, so only future ends need another look.
-    workspace.due(key, min(ends) * 1_000_000 if ends else None)
+    arm_expiry(workspace, posting.account, posting.now_s)
 
 
 class _Pass:

@@ -310,7 +310,7 @@ def test_a_grant_is_what_stock_and_money_cover(
     grant = rules.reserve(posting, reservation, price, want, least, SCOPE)
     covered = [more for more in range(1, want + 1) if price_of(more)[1] <= money + limit]
     if want in covered:
-        assert grant is not None and grant.units == want or want < least
+        assert (grant is not None and grant.units == want) or want < least
     if grant is None:
         # A rest of a started step may be left over; a whole step that is covered must have been granted.
         whole = [more for more in covered if more % price.step == 0 and price.unit != BucketKind.OCTETS]
