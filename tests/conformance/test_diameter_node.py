@@ -114,6 +114,18 @@ def test_db_007_the_limit_is_the_longest_message_that_passes() -> None:
     assert answer.code == 5015
 
 
+def test_db_007_a_stranger_may_say_less_than_a_peer() -> None:
+    # DB-007: "Configurable maximum message size ... suggested default 1 MiB"; before the CEA it is 64 KiB.
+    large = raw_avp(99999, bytes(100_000), flags=0)
+    stranger = NodeKit().connect()
+    assert stranger.exchange(stranger.requests.cer(extra=[large])).code == 5015
+    line = NodeKit().open()
+    assert line.exchange(ccr(line, extra=[large])).code == 2001
+    most = raw_avp(99999, bytes((1 << 20) - 8), flags=0)
+    line.give(ccr(line, extra=[most]))
+    assert [one.code for one in line.answers()] == [5015]
+
+
 def test_db_008_another_version_is_5011_and_the_stream_goes_on() -> None:
     # DB-008: "Version octet must be 1, otherwise 5011. Answer carries version 1."
     line = NodeKit().open()
@@ -182,6 +194,17 @@ def test_db_014_the_first_message_must_be_a_cer() -> None:
     line.give(line.requests.dwr())
     assert line.answers() == []
     assert line.closed is not None
+
+
+def test_db_014_a_stranger_without_a_cer_is_not_even_told_of_a_wrong_length() -> None:
+    # DB-014: "the first message must be a CER; otherwise close without an answer"; DB-006 answers a CER.
+    line = NodeKit().connect()
+    line.give(with_header(ccr(line), length=22))
+    assert line.answers() == []
+    assert line.closed is not None
+    assert line.closed.abort
+    other = NodeKit().connect()
+    assert other.exchange(with_header(other.requests.cer(), length=22)).code == 5015
 
 
 # §2 Header
