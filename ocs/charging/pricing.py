@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from balance.account import BucketKind
+from balance.account import Account, BucketKind
+from balance.money import MAX_MICROS
 from tariffs.model import Catalogue, Tariff
 from tariffs.rating import affordable_units, billed_units, cost_micros, max_units
 
@@ -37,6 +38,17 @@ class TariffPricing:
     def accepts(self, total: int) -> bool:
         """Whether a cumulative total of units can be priced and stored."""
         return total <= max_units(self.tariff)
+
+
+def can_debit(account: Account, pricing: TariffPricing, total: int) -> bool:
+    """Whether a cumulative total of units can be priced, and its cost debited, within the integers of documents.
+
+    Many such reports, each of which could be priced, must not add up to an account that cannot be stored any more.
+    """
+    if not pricing.accepts(total):
+        return False
+    spent = sum(bucket.debited for bucket in account.money())
+    return spent + pricing.cost_micros(total) <= MAX_MICROS
 
 
 class CatalogueNotLoaded(LookupError):

@@ -16,7 +16,7 @@ from balance.posting import Posting
 from balance.reservation import Reservation
 from balance.rules import Scope, settle
 from ocs.charging import records
-from ocs.charging.pricing import Catalogues, TariffPricing
+from ocs.charging.pricing import Catalogues, TariffPricing, can_debit
 from ocs.charging.requests import ChargingRequest, Identity, Outcome, RequestKind, Result, ServiceRequest, UnitKind
 from ocs.charging.session import Session
 from ocs.charging.settings import ChargingSettings
@@ -386,7 +386,7 @@ def _debit_orphan(
     pricing = TariffPricing(charger.catalogues.current.version, rule.tariff)
     used = records.used_of(service, UnitKind(pricing.unit))
     line.unrated = records.unrated_of(service, UnitKind(pricing.unit))
-    if not pricing.accepts(used):
+    if not can_debit(posting.account, pricing, used):
         line.why = f"reported use of {used} cannot be priced"
         return line
     scope = Scope(context, key.rating_group)

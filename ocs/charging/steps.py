@@ -17,7 +17,7 @@ from balance.ledger import UsageLine
 from balance.posting import Posting
 from balance.reservation import Reservation
 from ocs.charging import quota
-from ocs.charging.pricing import Catalogues, TariffPricing
+from ocs.charging.pricing import Catalogues, TariffPricing, can_debit
 from ocs.charging.records import unrated_of, used_of
 from ocs.charging.requests import (
     ChargingRequest,
@@ -121,7 +121,7 @@ class SessionStep:
         state = state or self._new_key(service.key)
         used = used_of(service, UnitKind(pricing.unit))
         total = state.reservation.accumulator(pricing.version, pricing.row).used + used
-        if not pricing.accepts(total):
+        if not can_debit(self.posting.account, pricing, total):
             self._void(state)
             line.result, line.why = Result.INVALID_VALUE.value, f"reported use of {used} cannot be priced"
             line.unrated = unrated_of(service, None)
