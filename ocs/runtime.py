@@ -16,7 +16,7 @@ from prometheus_client.core import Metric
 from balance.sqlite_store import SqliteStore
 from balance.store import StoreFailure
 from ocs.charging import catalogue_store
-from ocs.charging.catalogue_store import CataloguePointer, CatalogueText
+from ocs.charging.catalogue_store import CataloguePointer, CatalogueText, Secret
 from ocs.charging.conductor import ChargingError, Conductor, StoreUnavailable
 from ocs.charging.engine import Engine
 from ocs.charging.pricing import Catalogues
@@ -74,7 +74,9 @@ class StoreRuntime:
 
     async def prepare(self) -> None:
         """Read the signing secret and the catalogues."""
-        self.engine.secret = await self.run(catalogue_store.store_secret(os.urandom(32), _nonce()))
+        fresh = Secret(os.urandom(32), self.engine.now_s())
+        self.made: Secret = await self.run(catalogue_store.store_secret(fresh, _nonce()))
+        self.engine.secret = self.made.secret
         await self._load_catalogues()
 
     async def close(self) -> None:

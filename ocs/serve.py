@@ -80,7 +80,7 @@ async def _serve_runtime(settings: Settings, runtime: StoreRuntime, stop: asynci
 
 
 def _diameter_server(settings: Settings, runtime: StoreRuntime) -> DiameterServer:
-    local = Local(settings.node.origin_host, settings.node.origin_realm)
+    local = Local(settings.node.origin_host, settings.node.origin_realm, runtime.made.made_s)
     loop = asyncio.get_running_loop()
     application = GyApplication(
         runtime.engine,

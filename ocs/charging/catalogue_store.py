@@ -53,9 +53,12 @@ class CataloguePointer(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Secret(msgspec.Struct, array_like=True, frozen=True):
-    """Key of the signatures on refund tokens; made once for a store."""
+    """What is made once for a store and stays for its life."""
 
     secret: bytes
+    """Key of the signatures on refund tokens."""
+    made_s: int
+    """UTC seconds. Told to peers as Origin-State-Id: it changes when, and only when, the sessions are gone (DB-120)."""
 
 
 def version_key(version: int) -> bytes:
@@ -116,13 +119,13 @@ def _pointer_write(data: bytes | None, pointer: CataloguePointer, nonce: bytes) 
     return Write(POINTER_KEY, expected, encode_document(expected, nonce, POINTER_SCHEMA, pointer))
 
 
-def store_secret(fresh: bytes, nonce: bytes) -> Saga[bytes]:
-    """The store's signing secret; `fresh` becomes it if there is none."""
-    data = encode_document(None, nonce, SECRET_SCHEMA, Secret(fresh))
+def store_secret(fresh: Secret, nonce: bytes) -> Saga[Secret]:
+    """The store's secret; `fresh` becomes it if there is none."""
+    data = encode_document(None, nonce, SECRET_SCHEMA, fresh)
     verdict = yield Commit(META_PARTITION, Transaction((Write(SECRET_KEY, None, data),)))
     if not isinstance(verdict, Conflict):
         return fresh
     present = verdict.documents[SECRET_KEY]
     if present is None:
         raise CatalogueConflict("the store's secret is being made by another process; try again")
-    return decode_document(present, Secret, SECRET_SCHEMA).secret
+    return decode_document(present, Secret, SECRET_SCHEMA)
