@@ -62,6 +62,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     set_default_config(None)
     try:
         status = typer.main.get_command(app).main(args=arguments, prog_name="ocs", standalone_mode=False)
+        # Here and not at the interpreter's end, where a reader that has gone could not be caught any more.
+        sys.stdout.flush()
     except CommandError as error:
         return _fail(str(error), error.status)
     except _ClickException as error:
