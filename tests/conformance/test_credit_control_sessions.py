@@ -49,6 +49,19 @@ def suspend(kit: Kit, name: str = "a", status: AccountStatus = AccountStatus.SUS
     kit.run(account_operations.set_status(kit.engine, kit.order(), name, status))
 
 
+def test_cc_017_updates_are_found_by_session_id_alone() -> None:
+    # CC-017: UPDATE/TERMINATION are located by Session-Id; identity in them is not required and, if different from the
+    # session's, ignored.
+    kit, store = a_kit()
+    kit.initial(kit.account("a", cents=1000), want())
+    other = kit.account("b", cents=1000)
+    assert only(kit.update(1, want(used=10 * MIB))).granted == 10 * MIB
+    assert only(kit.update(2, want(used=10 * MIB), who=other)).granted == 10 * MIB
+    kit.terminate(3, report(used=MIB), who=other)
+    assert (kit.balance("a"), kit.balance("b")) == ((790, 0), (1000, 0))
+    audit(store)
+
+
 def test_cc_018_a_suspended_account_gets_4010() -> None:
     # CC-018: Subscriber state: barred / suspended / expired account -> service restriction. cmd 4010.
     kit, store = a_kit()

@@ -146,6 +146,20 @@ class Kit:
         buckets: list[dict[str, Any]] = self.run(queries.show_account(self.engine, name))["buckets"]
         return buckets
 
+    def events(self, name: str = "a") -> list[dict[str, Any]]:
+        """The account's events as JSON, oldest first."""
+        found: list[dict[str, Any]] = self.run(queries.ledger(self.engine, name, limit=1000))["items"]
+        return found
+
+    def entries(self, name: str = "a") -> list[dict[str, Any]]:
+        """The account's ledger entries as JSON, oldest first."""
+        return [entry for event in self.events(name) for entry in event["entries"]]
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """The open sessions as JSON."""
+        found: list[dict[str, Any]] = self.run(queries.list_sessions(self.engine))["items"]
+        return found
+
     def charge(self, request: ChargingRequest) -> Outcome:
         """The outcome of a request; a `ChargingError` is raised."""
         results: list[Outcome | ChargingError] = []
