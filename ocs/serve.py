@@ -27,7 +27,9 @@ from ocs.startup import check_installation
 from ocs.telemetry import configure_logging, diameter_families, diameter_numbers
 from protocols.diameter.answers import Local
 from protocols.diameter.avp import Message
+from protocols.diameter.credit_control import InvalidRequestError
 from protocols.diameter.errors import RemoteProtocolError
+from protocols.diameter.events import RequestRefused
 
 log = structlog.get_logger("ocs.serve")
 
@@ -88,9 +90,10 @@ def _diameter_server(settings: Settings, runtime: StoreRuntime) -> DiameterServe
         local,
         loop.time,
         settings.diameter.deadline_s,
-        _log_refusal,
+        lambda message, error: server.note(_refused(message, error)),
     )
-    return DiameterServer(settings.diameter, local, application.handle, product_name=settings.node.product_name)
+    server = DiameterServer(settings.diameter, local, application.handle, product_name=settings.node.product_name)
+    return server
 
 
 def _gy_settings(runtime: StoreRuntime, profiles: Mapping[str, PeerProfile]) -> Callable[[], GySettings]:
@@ -107,5 +110,7 @@ def _gy_settings(runtime: StoreRuntime, profiles: Mapping[str, PeerProfile]) -> 
     return current
 
 
-def _log_refusal(message: Message, error: RemoteProtocolError) -> None:
-    log.warning("request refused", code=error.result_code, detail=error.detail, command=message.command)
+def _refused(message: Message, error: RemoteProtocolError) -> RequestRefused:
+    """What the node would have said: so the log has one line for all refusals, and not more of them than it can bear."""
+    errors = error.errors if isinstance(error, InvalidRequestError) else ()
+    return RequestRefused(message, error.result_code, error.detail, errors)
