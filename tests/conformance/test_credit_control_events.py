@@ -5,6 +5,8 @@ Amounts are cents; a message costs 9.
 
 from __future__ import annotations
 
+from typing import Any, SupportsIndex
+
 import pytest
 
 from balance.account import BucketKind
@@ -65,8 +67,16 @@ def test_cc_014_identities_are_tried_in_order_and_must_not_contradict() -> None:
         (first, second): Result.CONTRADICTING_IDENTITIES,
     }
     for number, (who, result) in enumerate(expected.items()):
-        debit = {"session": f"e{number}", "context": SMS, "action": EventAction.DIRECT_DEBIT}
-        assert kit.ask(RequestKind.EVENT, 0, messages(1), who=who, **debit).result is result
+        asked = kit.ask(
+            RequestKind.EVENT,
+            0,
+            messages(1),
+            session=f"e{number}",
+            who=who,
+            context=SMS,
+            action=EventAction.DIRECT_DEBIT,
+        )
+        assert asked.result is result
     assert (kit.balance("a"), kit.balance("b")) == ((73, 0), (100, 0))
 
 
@@ -250,7 +260,7 @@ class _Clock(list):  # type: ignore[type-arg]
         super().__init__()
         self.kit = kit
 
-    def pop(self, place: int = -1) -> object:
+    def pop(self, place: SupportsIndex = -1) -> Any:
         self.kit.now_us += 200_000
         return super().pop(place)
 

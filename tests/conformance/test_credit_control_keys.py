@@ -6,6 +6,8 @@ Amounts are cents. Plan `d10`: RG 100 costs 10 a MiB and is granted 10 MiB; RG 2
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from balance.account import BucketKind
@@ -36,7 +38,7 @@ def a_kit(settings: ChargingSettings | None = None, catalogue: str | None = None
     return kit, store
 
 
-def opened(cents: int = 1000, **more: str) -> tuple[Kit, AuditedStore]:
+def opened(cents: int = 1000, **more: Any) -> tuple[Kit, AuditedStore]:
     """A session with a grant of 10 MiB on RG 100."""
     kit, store = a_kit()
     kit.initial(kit.account(cents=cents, **more), want())

@@ -6,12 +6,14 @@ Amounts are cents; D10 costs 10 for each started MiB and is granted 10 MiB at a 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 import pytest
 
 from balance.account import AccountStatus, BucketKind
-from balance.store import StoreFailure
+from balance.store import ReadOutcome, StoreFailure
 from ocs.charging import account_operations, subscriber_operations
 from ocs.charging.conductor import Conductor, StoreUnavailable
 from ocs.charging.engine import Engine
@@ -297,9 +299,9 @@ def test_cc_041_the_answer_is_in_the_commit_of_the_debit() -> None:
     kit.initial(who, want())
     answers: list[object] = []
     commits: list[tuple[int, int]] = []
-    inner = store._apply
+    inner: Any = store._apply
 
-    def watched(partition: int, transaction: object) -> object:
+    def watched(partition: int, transaction: Any) -> Any:
         verdict = inner(partition, transaction)
         session = session_of(store)
         posted = store.accounts()["a"].posted_micros
@@ -307,7 +309,7 @@ def test_cc_041_the_answer_is_in_the_commit_of_the_debit() -> None:
         assert answers == []
         return verdict
 
-    store._apply = watched
+    store._apply = watched  # type: ignore[method-assign]
     kit.engine.charge(request_of(1, want(used=MIB)), kit.monotonic() + 5, answers.append)
     assert commits == [(9_900_000, 1)] and len(answers) == 1
 
@@ -460,7 +462,7 @@ def test_cc_049_late_usage_is_recorded_once_and_not_debited() -> None:
 
 def test_cc_050_a_hundred_sessions_at_once_lose_no_update() -> None:
     # CC-050: All balance changes of one account are serialised. 100 parallel sessions, sum check.
-    pending: list[object] = []
+    pending: list[Callable[[], None]] = []
     store = AuditedStore(now_us=lambda: START_US)
     kit = Kit(store)
     who = kit.account(cents=100_000)
@@ -485,7 +487,7 @@ def test_cc_050_a_hundred_sessions_at_once_lose_no_update() -> None:
     audit(store)
 
 
-def drain(pending: list[object]) -> None:
+def drain(pending: list[Callable[[], None]]) -> None:
     while pending:
         pending.pop(0)()
 
@@ -611,7 +613,7 @@ def test_another_accounts_session_id_is_refused() -> None:
 
 def test_a_store_without_answer_is_an_error_and_no_grant() -> None:
     class Silent(AuditedStore):
-        def read(self, partition: int, keys: object, done: object) -> None:
+        def read(self, partition: int, keys: Sequence[bytes], done: Callable[[ReadOutcome], None]) -> None:
             done(StoreFailure("no answer", False))
 
     kit, _ = a_kit()

@@ -15,8 +15,8 @@ START_S = START_US // 1_000_000
 
 @pytest.fixture
 def kit() -> Kit:
-    kit = Kit(AuditedStore(now_us=lambda: kit.now_us))
-    return kit
+    made = Kit(AuditedStore(now_us=lambda: made.now_us))
+    return made
 
 
 def store_of(kit: Kit) -> AuditedStore:
