@@ -27,7 +27,8 @@ ADDRESS = st.one_of(
     st.tuples(st.just(1), st.ip_addresses(v=4).map(str)),
     st.tuples(st.just(2), st.ip_addresses(v=6).map(lambda address: inet_ntop(AF_INET6, address.packed))),
     st.tuples(st.just(8), st.text("0123456789+", max_size=15)),
-    st.tuples(st.integers(9, 0xFFFF), st.binary(max_size=20)),
+    # Not of two octets: with the family that makes four, which is a bare IPv4 address (DB-057, lenient).
+    st.tuples(st.integers(9, 0xFFFF), st.binary(max_size=20).filter(lambda octets: len(octets) != 2)),
 )
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "Unsigned32": st.integers(0, 2**32 - 1),
@@ -75,8 +76,9 @@ def test_both_twins_encode_alike_and_decode_alike(avps: list[Any]) -> None:
 def test_what_is_decoded_encodes_to_the_same_message(avps: list[Any]) -> None:
     message = COMPILED.decode_message(COMPILED.encode_message(272, 4, 0xC0, 1, 2, avps))
     if not message.errors:
-        again = COMPILED.encode_message(272, 4, 0xC0, 1, 2, message.avps)
-        assert facts(COMPILED.decode_message(again)) == facts(message)
+        again = COMPILED.decode_message(COMPILED.encode_message(272, 4, 0xC0, 1, 2, message.avps))
+        # Not the length: what was ignored, such as an undefined value without the M bit, is not written again.
+        assert (again.avps, again.errors) == (message.avps, [])
 
 
 @settings(max_examples=400, deadline=None)
