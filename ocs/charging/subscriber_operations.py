@@ -103,7 +103,7 @@ def remove_subscriber(engine: Engine, order: Order, name: str) -> Saga[dict[str,
     """Remove a subscriber; its open sessions are denied, and closed, at their next report."""
     target = yield from find_subscriber(engine, name)
     change = Change(engine, "subscriber remove", order, target.subscriber)
-    names = [own_name(target.subscriber)]
+    names: list[SubscriberIdentity] = []
 
     def work(workspace: Workspace, now_us: int) -> tuple[dict[str, Any], Sequence[Entry]]:
         account = required_account(workspace, target.account)
@@ -125,7 +125,8 @@ def remove_subscriber(engine: Engine, order: Order, name: str) -> Saga[dict[str,
         _again(target.subscriber_key, target.subscriber),
         target.subscriber,
     )
-    yield from drop(engine, target, names)
+    # Its own name goes last: as long as it leads here, a repeat of a removal that was cut short is answered.
+    yield from drop(engine, target, [*names, own_name(target.subscriber)])
     return answer
 
 
