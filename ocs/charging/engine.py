@@ -7,18 +7,18 @@ The engine is in no protocol's words and touches no socket: `charge` takes a `Ch
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from balance.account import IDENTITY_SCHEMA, IdentityRecord, Subscriber
-from balance.documents import identity_key, locator_key, operation_key
+from balance.documents import identity_key, locator_key, operation_key, session_key
 from balance.store import Conflict, Store, Transaction, Write
 from ocs.charging.conductor import ChargingError, Conductor
 from ocs.charging.event_jobs import EventJob
 from ocs.charging.pricing import Catalogues
 from ocs.charging.requests import ChargingRequest, Identity, Outcome, RequestKind, Result
 from ocs.charging.saga import Apply, Commit, Read, Saga, start
-from ocs.charging.session import LOCATOR_SCHEMA, Locator
-from ocs.charging.session_jobs import Answer, Charger, SessionJob, Target, record_orphan
+from ocs.charging.session import LOCATOR_SCHEMA, Locator, Session
+from ocs.charging.session_jobs import Answer, Charger, SessionJob, Target, record_orphan, repeat_of
 from ocs.charging.settings import ChargingSettings
 from ocs.charging.workspace import SCHEMAS, Workspace, decode_document, encode_document
 
@@ -37,6 +37,16 @@ class Found:
         self.result = result
         self.target = target
         self.identities = identities
+
+
+class Opening(NamedTuple):
+    """Where a session or an event is about to be opened."""
+
+    target: Target
+    identities: tuple[Identity, ...]
+    """Those that led there."""
+    located: bool
+    """The locator was there already."""
 
 
 class Counters:
@@ -135,33 +145,54 @@ class Engine:
         return answer
 
     def _initial(self, request: ChargingRequest, at: tuple[int, bytes]) -> Saga[Answer]:
-        if not request.identities:
-            return Answer(Outcome(Result.IDENTITY_MISSING, detail="identity"))
-        documents, found = yield from self._look_up(request.identities, (at,))
-        if found.target is None:
-            return Answer(Outcome(found.result, detail="identity"))
-        target = yield from self._locate(at, documents[at[1]], found.target, self.settings.locator_s)
-        if target is None:
-            return Answer(Outcome(Result.UNABLE_TO_COMPLY, detail="session_of_another_account"))
-        answer: Answer = yield self._job(SessionJob(self.charger, target, request, found.identities), target)
-        if documents[at[1]] is not None and not answer.repeated:
+        opening = yield from self._open(request, at, self.settings.locator_s)
+        if isinstance(opening, Answer):
+            return opening
+        job = SessionJob(self.charger, opening.target, request, opening.identities)
+        answer: Answer = yield self._job(job, opening.target)
+        if opening.located and not answer.repeated:
             # It may be that of an event or of a session long gone, with little time left to live.
             yield from self._refresh_locator(request)
         return answer
 
     def _event(self, request: ChargingRequest) -> Saga[Answer]:
-        if not request.identities:
-            return Answer(Outcome(Result.IDENTITY_MISSING, detail="identity"))
         at = self._locator_at(request.session_id)
+        opening = yield from self._open(request, at, self.settings.event_kept_s + 600)
+        if isinstance(opening, Answer):
+            return opening
+        job = EventJob(self.charger, opening.target, request, opening.identities, self.secret)
+        answer: Answer = yield self._job(job, opening.target)
+        return answer
+
+    def _open(self, request: ChargingRequest, at: tuple[int, bytes], ttl_s: int) -> Saga[Opening | Answer]:
+        """Whose session or event it is, with a locator in place; else the answer to it.
+
+        A Session-Id that leads to another subscriber, or whose identity has gone since, may still be a repeat: its
+        outcome is looked up where the locator says before it is refused.
+        """
         documents, found = yield from self._look_up(request.identities, (at,))
-        if found.target is None:
-            return Answer(Outcome(found.result, detail="identity"))
-        ttl_s = self.settings.event_kept_s + 600
-        target = yield from self._locate(at, documents[at[1]], found.target, ttl_s)
-        if target is None:
+        data = documents[at[1]]
+        if found.target is not None:
+            target = yield from self._locate(at, data, found.target, ttl_s)
+            if target is not None:
+                return Opening(target, found.identities, data is not None)
+        if data is not None:
+            repeat = yield from self._repeat_at(data, request)
+            if repeat is not None:
+                return repeat
+        if found.target is not None:
             return Answer(Outcome(Result.UNABLE_TO_COMPLY, detail="session_of_another_account"))
-        job = EventJob(self.charger, target, request, found.identities, self.secret)
-        answer: Answer = yield self._job(job, target)
+        result = found.result if request.identities else Result.IDENTITY_MISSING
+        return Answer(Outcome(result, detail="identity"))
+
+    def _repeat_at(self, data: bytes, request: ChargingRequest) -> Saga[Answer | None]:
+        locator = decode_document(data, Locator, LOCATOR_SCHEMA)
+        key = session_key(locator.partition, request.session_id)
+
+        def apply(workspace: Workspace, _now_us: int) -> Answer | None:
+            return repeat_of(workspace.get(key, Session), request)
+
+        answer: Answer | None = yield Apply(locator.partition, locator.account, (key,), apply)
         return answer
 
     def _job(self, job: SessionJob | EventJob, target: Target) -> Apply:

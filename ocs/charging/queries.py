@@ -105,12 +105,12 @@ def explain(engine: Engine, session_id: str) -> Saga[dict[str, Any]]:
     events: list[dict[str, Any]] = []
     after = 0
     while True:
-        page = yield Outbox(locator.partition, after, MAX_PAGE)
+        page = yield Outbox(locator.partition, after, WALK_PAGE)
         for item in page:
             event = decode_event(item.event)
             if event.session_id == session_id:
                 events.append(describe_event(event))
-        if len(page) < MAX_PAGE:
+        if len(page) < WALK_PAGE:
             break
         after = page[-1].sequence
     summary = None if session is None else describe_session(session)
@@ -125,8 +125,8 @@ def ledger(engine: Engine, account: str, cursor: str | None = None, limit: int =
     partition = yield from find_account(engine, account)
     after = _number(cursor)
     items: list[dict[str, Any]] = []
-    for _ in range(SEARCH_MOST // MAX_PAGE):
-        page = yield Outbox(partition, after, MAX_PAGE)
+    for _ in range(SEARCH_MOST // WALK_PAGE):
+        page = yield Outbox(partition, after, WALK_PAGE)
         for item in page:
             after = item.sequence
             event = decode_event(item.event)
@@ -134,12 +134,15 @@ def ledger(engine: Engine, account: str, cursor: str | None = None, limit: int =
                 items.append(describe_event(event))
                 if len(items) == limit:
                     return {"items": items, "next": str(after)}
-        if len(page) < MAX_PAGE:
+        if len(page) < WALK_PAGE:
             return {"items": items, "next": None}
     return {"items": items, "next": str(after)}
 
 
 SEARCH_MOST = 20_000
+
+WALK_PAGE = 200
+"""Events decoded in one turn of the loop: about a millisecond."""
 
 
 def _number(cursor: str | None) -> int:

@@ -32,7 +32,7 @@ from ocs.charging.requests import (
 from ocs.charging.session import Session
 from ocs.charging.settings import ChargingSettings
 from tests.support.books import AuditedStore, audit
-from tests.support.charging_kit import MIB, START_US, Kit, messages, only, report, want
+from tests.support.charging_kit import MIB, SMS, START_US, Kit, messages, only, report, want
 
 HOUR_US = 3_600_000_000
 
@@ -272,6 +272,28 @@ def test_cc_040_a_repeat_gets_the_stored_answer_and_changes_nothing() -> None:
     assert kit.update(1, want(used=3 * MIB)) == second
     assert store.state() == before
     assert kit.engine.counters.repeats == 4 and kit.engine.counters.altered_repeats == 0
+
+
+@pytest.mark.parametrize("kind", [RequestKind.INITIAL, RequestKind.EVENT])
+def test_cc_040_a_repeat_is_a_repeat_after_the_identity_has_gone(kind: RequestKind) -> None:
+    # CC-040: A repeat returns the stored answer and changes nothing.
+    kit, store = a_kit()
+    who, other = kit.account("a", cents=1000), kit.account("b", cents=1000)
+    service, more = want(), dict[str, Any](session="s", who=who)
+    if kind is RequestKind.EVENT:
+        service, more = messages(1), {**more, "context": SMS, "action": EventAction.DIRECT_DEBIT}
+    first = kit.ask(kind, 0, service, **more)
+    assert first.result is Result.SUCCESS
+    before = (kit.balance("a"), kit.balance("b"))
+    kit.run(subscriber_operations.remove_identity(kit.engine, kit.order(), "sub-a", who))
+    assert kit.ask(kind, 0, service, **more) == first
+    kit.run(subscriber_operations.add_identity(kit.engine, kit.order(), "sub-b", who))
+    assert kit.ask(kind, 0, service, **more) == first
+    assert kit.ask(kind, 0, service, **{**more, "who": other}) == first
+    assert (kit.balance("a"), kit.balance("b")) == before
+    # Another request under this Session-Id is another subscriber's, and no repeat.
+    assert kit.ask(kind, 7, service, **more).result is Result.UNABLE_TO_COMPLY
+    audit(store)
 
 
 def test_cc_040_a_repeat_over_another_peer_is_a_repeat() -> None:
