@@ -84,7 +84,7 @@ def test_a_change_whose_commit_is_lost_is_done_once(kit: Kit, name: str, fault: 
         left[0] -= 1
         inner(partition, transactions, done)
 
-    faulty.commit = commit
+    faulty.commit = commit  # type: ignore[method-assign]
     events = len(store.events())
     try:
         kit.run(CHANGES[name](kit, "once"))
