@@ -87,14 +87,14 @@ class UsageLine(msgspec.Struct, array_like=True, omit_defaults=True):
     """(kind, units) that were reported in a unit the tariff does not price: recorded only."""
 
 
-class Event(msgspec.Struct, array_like=True, frozen=True, omit_defaults=True):
+class Event(msgspec.Struct, array_like=True, frozen=True, omit_defaults=True, kw_only=True):
     """Everything one commit did to one account for one cause."""
 
-    schema: int
+    schema: int = EVENT_SCHEMA
     account: str
-    version: int
-    """Counter of the account's version after this commit."""
-    n: int
+    version: int = 0
+    """Counter of the account's version after this commit; set when the transaction is built, as is `n`."""
+    n: int = 0
     """Number of the event inside its commit."""
     at_us: int
     kind: str

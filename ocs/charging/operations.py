@@ -14,7 +14,7 @@ import msgspec
 
 from balance.account import Account, AccountStatus, OperationRecord
 from balance.documents import operation_key
-from balance.ledger import EVENT_SCHEMA, Entry, Event
+from balance.ledger import Entry, Event
 from ocs.charging.conductor import ChargingError
 from ocs.charging.engine import Engine
 from ocs.charging.saga import Apply, Saga
@@ -84,10 +84,7 @@ class Change:
 
     def _event(self, account: str, subscriber: str, entries: Sequence[Entry], now_us: int) -> Event:
         return Event(
-            schema=EVENT_SCHEMA,
             account=account,
-            version=0,
-            n=0,
             at_us=now_us,
             kind="operation",
             entries=tuple(entries),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from balance.ledger import EVENT_SCHEMA, Entry, Event, UsageLine
+from balance.ledger import Entry, Event, UsageLine
 from ocs.charging.requests import ChargingRequest, ServiceRequest, UnitKind
 
 MAX_STORED = 2**63 - 1
@@ -30,10 +30,7 @@ def session_event(
 ) -> Event:
     """The event of one request; version and number are set at the commit."""
     return Event(
-        schema=EVENT_SCHEMA,
         account=account,
-        version=0,
-        n=0,
         at_us=at_us,
         kind=kind,
         entries=entries,

@@ -11,7 +11,7 @@ import msgspec
 
 from balance.account import Account, Subscriber, SubscriberIdentity
 from balance.documents import session_key, subscriber_key
-from balance.ledger import EVENT_SCHEMA, Event, UsageLine
+from balance.ledger import Event, UsageLine
 from balance.posting import Posting
 from balance.reservation import Reservation
 from balance.rules import Scope, settle
@@ -325,10 +325,7 @@ def end_by_supervision(
     workspace.due(key, None)
     workspace.event(
         Event(
-            schema=EVENT_SCHEMA,
             account=account.id,
-            version=0,
-            n=0,
             at_us=now_us,
             kind="sweep",
             entries=tuple(posting.entries),

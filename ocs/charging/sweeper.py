@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from balance import rules
 from balance.account import Account
-from balance.ledger import EVENT_SCHEMA, Event
+from balance.ledger import Event
 from balance.posting import Posting
 from balance.store import DueItem, StoreFailure
 from ocs.charging.conductor import ChargingError
@@ -103,10 +103,7 @@ def _expire(workspace: Workspace, account: Account, now_us: int) -> None:
     if posting.entries:
         workspace.event(
             Event(
-                schema=EVENT_SCHEMA,
                 account=account.id,
-                version=0,
-                n=0,
                 at_us=now_us,
                 kind="sweep",
                 entries=tuple(posting.entries),

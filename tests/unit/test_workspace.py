@@ -6,7 +6,7 @@ import pytest
 
 from balance.account import Account, OperationRecord, Subscriber, new_account
 from balance.documents import DocumentError, header_of
-from balance.ledger import EVENT_SCHEMA, Event, decode_event
+from balance.ledger import Event, decode_event
 from balance.store import DueChange, IndexChange
 from ocs.charging.workspace import SCHEMAS, Workspace, encode_document
 
@@ -25,7 +25,7 @@ def a_workspace(document: bytes | None = None) -> Workspace:
 
 
 def event(text: str = "") -> Event:
-    return Event(EVENT_SCHEMA, "a", 0, 0, 5, "operation", reason=text)
+    return Event(account="a", at_us=5, kind="operation", reason=text)
 
 
 def posted(workspace: Workspace) -> int:
