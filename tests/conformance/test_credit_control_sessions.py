@@ -588,6 +588,19 @@ def test_a_plan_change_prices_the_next_grant_and_not_the_running_one() -> None:
     audit(store)
 
 
+def test_a_grant_keeps_its_price_after_another_key_took_over_the_new_plan() -> None:
+    kit, store = a_kit()
+    kit.initial(kit.account(cents=1000), want(100), want(200))
+    change = subscriber_operations.change_subscriber
+    kit.run(change(kit.engine, kit.order(), "sub-a", plan="d10-redirect"))  # has no rule for RG 200
+    kit.update(1, want(100, used=MIB))
+    kit.update(2, report(200, used=2 * MIB))
+    assert kit.balance() == (950, 100)
+    (line,) = store.events("a")[-1].usage
+    assert (line.tariff, line.debited_micros) == ("D20-5", 400_000)
+    audit(store)
+
+
 def test_a_plan_change_starts_a_new_total() -> None:
     kit, store = a_kit()
     kit.initial(kit.account(cents=1000, plan="two"), want())  # D10-5

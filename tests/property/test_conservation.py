@@ -95,7 +95,7 @@ def play(world: World, commands: list[Any]) -> None:
         getattr(world, name)(*arguments)
 
 
-@settings(max_examples=350, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=700, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(COMMANDS)
 def test_any_sequence_balances_and_costs_what_the_rows_say(commands: list[Any]) -> None:
     play(World(), commands)
