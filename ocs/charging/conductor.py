@@ -135,7 +135,7 @@ class Conductor:
             del self._lanes[lane.key]
         # Told last: whoever is told may submit again at once, and must find the lane in order.
         for job in late:
-            job.done(DeadlinePassed("waited too long for its account"))
+            self._tell(job, DeadlinePassed("waited too long for its account"))
 
     def _read(self, lane: _Lane) -> None:
         keys = {lane.key}
@@ -232,8 +232,11 @@ class Conductor:
         else:
             del self._lanes[lane.key]
         for job, result in results:
-            try:
-                job.done(result)
-            except Exception as error:
-                # The commit stands; the others that it answers must hear of it all the same.
-                self.report(job, error)
+            self._tell(job, result)
+
+    def _tell(self, job: Job, result: object) -> None:
+        try:
+            job.done(result)
+        except Exception as error:
+            # The commit stands; the others that it answers must hear of it all the same.
+            self.report(job, error)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from balance import rules
-from balance.account import Account, BucketKind, Subscriber
+from balance.account import MAIN_BUCKET, Account, BucketKind, Subscriber
 from balance.documents import operation_key, session_key
 from balance.ledger import Cause, UsageLine, Verb
 from balance.posting import Posting
@@ -48,8 +48,8 @@ class RefundToken(msgspec.Struct, array_like=True, frozen=True):
     account: str
     entry: str
     """Key of the debit: its Session-Id, request number and service."""
-    split: tuple[tuple[int, int], ...]
-    """(bucket, amount) that the debit took."""
+    split: tuple[tuple[int, int, int], ...]
+    """(bucket, kind, amount) that the debit took."""
     until_s: int
     """UTC seconds until which it may be refunded."""
 
@@ -247,7 +247,7 @@ class EventJob:
         token = RefundToken(
             self.target.account,
             f"{self.request.session_id}#{self.request.number}/{place}",
-            debit.split,
+            _split(one.pricing, debit),
             now_us // 1_000_000 + self.charger.settings.refund_window_s,
         )
         return ServiceOutcome(
@@ -283,12 +283,15 @@ class EventJob:
         if workspace.present(key):
             return Answer(invalid)
         posting = Posting(account, now_s)
-        for bucket_id, amount in token.split:
+        for bucket_id, kind, amount in token.split:
             bucket = posting.account.bucket(bucket_id)
+            if bucket is None and kind == BucketKind.MONEY:
+                bucket = posting.bucket(MAIN_BUCKET)
             if bucket is None:
+                # Units have no bucket to go back to, and there is no rate to turn them into money.
                 return Answer(Outcome(Result.UNABLE_TO_COMPLY, detail="bucket_gone"))
             posting.credit(bucket, amount, Verb.REFUND, Cause.EVENT)
-        micros = sum(a for b, a in token.split if posting.bucket(b).kind == BucketKind.MONEY)
+        micros = sum(amount for _, kind, amount in token.split if kind == BucketKind.MONEY)
         outcome = Outcome(
             Result.SUCCESS,
             tuple(ServiceOutcome(one.key, in_group=one.in_group) for one in self.request.services),
@@ -357,6 +360,13 @@ class EventJob:
             currency=account.currency,
             exponent=account.exponent,
         )
+
+
+def _split(pricing: TariffPricing, debit: rules.EventDebit) -> tuple[tuple[int, int, int], ...]:
+    """The debit with the kind of each bucket: units were taken first, then money."""
+    units = len(debit.from_buckets)
+    kinds = [pricing.unit if place < units else int(BucketKind.MONEY) for place in range(len(debit.split))]
+    return tuple((bucket, kind, amount) for (bucket, amount), kind in zip(debit.split, kinds, strict=True))
 
 
 def _line(one: _Priced, debit: rules.EventDebit) -> UsageLine:

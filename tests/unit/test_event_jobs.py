@@ -33,7 +33,7 @@ TOKENS = st.builds(
     RefundToken,
     account=st.text(max_size=20),
     entry=st.text(max_size=40),
-    split=st.lists(st.tuples(st.integers(0, 99), st.integers(1, 2**62)), max_size=4).map(tuple),
+    split=st.lists(st.tuples(st.integers(0, 99), st.integers(0, 3), st.integers(1, 2**62)), max_size=4).map(tuple),
     until_s=st.integers(0, 2**40),
 )
 
@@ -132,6 +132,21 @@ def test_a_refund_to_a_bucket_that_is_gone_takes_nothing_and_says_so(kit: Kit) -
     refund = kit.event(who, session="r", action=EventAction.REFUND, refund_token=token)
     assert (refund.result, refund.detail) == (Result.UNABLE_TO_COMPLY, "bucket_gone")
     assert store_of(kit).state() == before
+
+
+@pytest.mark.proves("CC-146")
+def test_money_of_a_bucket_that_is_gone_comes_back_to_the_main_balance(kit: Kit) -> None:
+    # CC-146: Refund restores to the balances/buckets the debit came from if known, otherwise main balance.
+    who = kit.account(cents=0)
+    kit.top_up("a", cents=9, valid_until_s=START_US // 1_000_000 + 100)
+    token = only(kit.event(who, messages(1))).refund_token
+    kit.top_up("a", cents=9, valid_until_s=START_US // 1_000_000 + 100)
+    kit.advance(100)  # both buckets retire
+    assert [bucket["bucket"] for bucket in kit.buckets()] == [0]
+    refund = kit.event(who, session="r", action=EventAction.REFUND, refund_token=token)
+    assert refund.result is Result.SUCCESS
+    assert kit.balance() == (9, 0)
+    audit(store_of(kit))
 
 
 def test_an_event_without_services_is_one_of_the_default_key(kit: Kit) -> None:
