@@ -6,11 +6,13 @@ import bisect
 from collections.abc import Callable, Mapping, Sequence
 
 from balance.documents import DEFAULT_PARTITIONS, version_of
+from balance.leases import Leases
 from balance.store import (
     CommitOutcome,
     Committed,
     Conflict,
     DueItem,
+    Leased,
     OutboxItem,
     ReadOutcome,
     StoreFailure,
@@ -19,6 +21,7 @@ from balance.store import (
     check_page,
     check_partition,
     check_read,
+    forget_nothing,
 )
 
 Deliver = Callable[[Callable[[], None]], object]
@@ -32,7 +35,7 @@ def _at_once(call: Callable[[], None]) -> None:
 class _Partition:
     """What one partition holds."""
 
-    __slots__ = ("documents", "due", "indexes", "outbox", "sequence")
+    __slots__ = ("documents", "due", "indexes", "leases", "outbox", "sequence")
 
     def __init__(self) -> None:
         self.documents: dict[bytes, tuple[bytes, int]] = {}
@@ -41,6 +44,7 @@ class _Partition:
         self.indexes: dict[bytes, set[bytes]] = {}
         self.outbox: list[OutboxItem] = []
         self.sequence = 0
+        self.leases = Leases()
 
 
 class MemoryStore:
@@ -54,6 +58,7 @@ class MemoryStore:
     ) -> None:
         """`now_us` is the clock of times to live, in UTC microseconds."""
         self.partitions = partitions
+        self.forget: Callable[[], None] = forget_nothing
         self._now_us = now_us
         self._deliver = deliver
         self._data = [_Partition() for _ in range(partitions)]
@@ -123,7 +128,11 @@ class MemoryStore:
             return None
         return found[0]
 
-    def _apply(self, partition: int, transaction: Transaction) -> Committed | Conflict:
+    def _apply(self, partition: int, transaction: Transaction) -> Committed | Conflict | Leased:
+        if transaction.lease is not None:
+            wait_ms = self._data[partition].leases.ask(transaction.lease, self._now_us())
+            if wait_ms:
+                return Leased(wait_ms)
         present = {write.key: self._get(partition, write.key) for write in transaction.writes}
         for write in transaction.writes:
             document = present[write.key]

@@ -26,11 +26,13 @@ from pathlib import Path
 from typing import Any
 
 from balance.documents import DEFAULT_PARTITIONS, VERSION_OCTETS
+from balance.leases import Leases
 from balance.store import (
     CommitOutcome,
     Committed,
     Conflict,
     DueItem,
+    Leased,
     OutboxItem,
     ReadOutcome,
     StoreFailure,
@@ -40,6 +42,7 @@ from balance.store import (
     check_page,
     check_partition,
     check_read,
+    forget_nothing,
 )
 
 FORMAT = 1
@@ -150,6 +153,9 @@ class SqliteStore:
         # Resolved, so that two names of one file share one lock.
         self.path = Path(path).resolve()
         self.partitions = partitions
+        self.forget: Callable[[], None] = forget_nothing
+        # Memory is enough: one process holds the file, and a lease is only fairness.
+        self._leases = [Leases() for _ in range(partitions)]
         self._now_us = now_us
         self._deliver = deliver
         self._lock = _take_lock(self.path, note)
@@ -274,7 +280,7 @@ class SqliteStore:
         try:
             db = self._db or self._reopen()
             db.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
-            group = _Group(db, self._now_us())
+            group = _Group(db, self._now_us(), self._leases)
             outcomes = [call.run(group) for call in calls]
             if writes:
                 group.purge(PURGE_ROWS + 2 * group.mortal)
@@ -373,11 +379,12 @@ class SqliteStore:
 class _Group:
     """What calls do inside their group's transaction; one moment for all of them."""
 
-    __slots__ = ("db", "mortal", "now_us")
+    __slots__ = ("db", "leases", "mortal", "now_us")
 
-    def __init__(self, db: sqlite3.Connection, now_us: int) -> None:
+    def __init__(self, db: sqlite3.Connection, now_us: int, leases: Sequence[Leases]) -> None:
         self.db = db
         self.now_us = now_us
+        self.leases = leases
         self.mortal = 0
         """Documents with a time to live that this group wrote."""
 
@@ -389,8 +396,12 @@ class _Group:
         data: bytes = row[0]
         return data
 
-    def apply(self, partition: int, transaction: Transaction) -> Committed | Conflict:
+    def apply(self, partition: int, transaction: Transaction) -> Committed | Conflict | Leased:
         """Compare every version first, then write; so a loser leaves nothing behind and its neighbours stand."""
+        if transaction.lease is not None:
+            wait_ms = self.leases[partition].ask(transaction.lease, self.now_us)
+            if wait_ms:
+                return Leased(wait_ms)
         present = {write.key: self.get(write.key) for write in transaction.writes}
         for write in transaction.writes:
             document = present[write.key]

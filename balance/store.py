@@ -20,6 +20,12 @@ MAX_TRANSACTIONS_PER_COMMIT = 64
 MAX_PAGE = 1000
 """Largest `limit` of `scan`, `due` and `outbox`."""
 
+MAX_LEASE_MS = 10_000
+"""Longest lease on a root; a holder that dies keeps others waiting no longer."""
+
+MAX_LEASE_NAME_OCTETS = 255
+"""Longest root and longest holder of a lease."""
+
 
 class Write(NamedTuple):
     """One document of a transaction; a transaction names each key at most once."""
@@ -53,14 +59,28 @@ class IndexChange(NamedTuple):
     present: bool
 
 
+class Lease(NamedTuple):
+    """Fairness between writers of one root (LEDGER §6); correctness stays with the versions."""
+
+    root: bytes
+    """What is contended, e.g. the key of the root account; any name of the partition."""
+    holder: bytes
+    """Who commits: one name for each process."""
+    take_ms: int = 0
+    """Milliseconds from now for which others are refused, also when this transaction itself conflicts; 0: respect a
+    lease, take none."""
+
+
 class Transaction(NamedTuple):
-    """All or nothing, within one partition. Without writes it always wins."""
+    """All or nothing, within one partition. Without writes it always wins, unless its lease refuses it."""
 
     writes: tuple[Write, ...]
     events: tuple[bytes, ...] = ()
     """Appended to the partition's outbox in this order."""
     due: tuple[DueChange, ...] = ()
     indexes: tuple[IndexChange, ...] = ()
+    lease: Lease | None = None
+    """`None`: leases of others are not looked at."""
 
 
 class Committed(NamedTuple):
@@ -73,6 +93,13 @@ class Conflict(NamedTuple):
     documents: Mapping[bytes, bytes | None]
 
 
+class Leased(NamedTuple):
+    """Nothing was applied or compared: another holder's lease stands on the root. Wait, then commit the same again."""
+
+    wait_ms: int
+    """Milliseconds until the lease ends, at least 1."""
+
+
 class StoreFailure(NamedTuple):
     """The engine under the store did not answer, or answered with an error."""
 
@@ -82,7 +109,7 @@ class StoreFailure(NamedTuple):
 
 
 ReadOutcome = Mapping[bytes, bytes | None] | StoreFailure
-CommitOutcome = Sequence[Committed | Conflict] | StoreFailure
+CommitOutcome = Sequence[Committed | Conflict | Leased] | StoreFailure
 
 
 class DueItem(NamedTuple):
@@ -135,6 +162,8 @@ def check_commit(partitions: int, partition: int, transactions: Sequence[Transac
             raise ValueError("a transaction writes one key twice")
         for write in writes:
             _check_write(write, tag)
+        if transaction.lease is not None:
+            _check_lease(transaction.lease)
 
 
 def _check_write(write: Write, tag: bytes) -> None:
@@ -154,6 +183,19 @@ def _check_write(write: Write, tag: bytes) -> None:
         raise ValueError(f"the write of {key!r} does not change the version")
 
 
+def _check_lease(lease: Lease) -> None:
+    root, holder, take_ms = lease
+    if not 0 <= take_ms <= MAX_LEASE_MS:
+        raise ValueError(f"lease of {take_ms} ms, expected 0 to {MAX_LEASE_MS}")
+    for name in (root, holder):
+        if not 1 <= len(name) <= MAX_LEASE_NAME_OCTETS:
+            raise ValueError(f"name of {len(name)} octets in a lease, expected 1 to {MAX_LEASE_NAME_OCTETS}")
+
+
+def forget_nothing() -> None:
+    """What `Store.forget` is until its owner sets it."""
+
+
 class Store(Protocol):
     """What every engine provides; `tests/support/store_kit.py` is the executable form of this contract.
 
@@ -163,6 +205,10 @@ class Store(Protocol):
 
     partitions: int
     """Fixed when the store is made (64 unless said otherwise)."""
+
+    forget: Callable[[], None]
+    """Set by the owner; called on the caller's loop when documents that were read before may be of a history that ended:
+    the connection was lost, or another primary answers. Whoever caches documents drops them all."""
 
     def read(self, partition: int, keys: Sequence[bytes], done: Callable[[ReadOutcome], None]) -> None:
         """Read at most `MAX_PAGE` documents of one partition; absent and expired ones come back as `None`."""

@@ -13,7 +13,7 @@ from balance.account import MAIN_BUCKET, Account, Bucket, BucketKind
 from balance.documents import header_of
 from balance.ledger import Cause, Entry, Event, Verb, decode_event
 from balance.memory_store import MemoryStore
-from balance.store import Committed, Conflict, Transaction
+from balance.store import Committed, Conflict, Leased, Transaction
 from ocs.charging.session import SESSION_SCHEMA, Session
 from ocs.charging.session_jobs import SESSIONS_INDEX, account_sessions_index, peer_sessions_index
 from ocs.charging.workspace import SCHEMAS, decode_document
@@ -24,10 +24,10 @@ CREDITING = {Verb.TOP_UP, Verb.REFUND, Verb.ADJUST}
 class AuditedStore(MemoryStore):
     """A memory store that checks every write: versions without gaps, no time to live on what holds a reservation."""
 
-    def _apply(self, partition: int, transaction: Transaction) -> Committed | Conflict:
+    def _apply(self, partition: int, transaction: Transaction) -> Committed | Conflict | Leased:
         before = {write.key: self._get(partition, write.key) for write in transaction.writes}
         verdict = super()._apply(partition, transaction)
-        if isinstance(verdict, Conflict):
+        if not isinstance(verdict, Committed):
             return verdict
         for write in transaction.writes:
             if write.data is None:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from balance.store import CommitOutcome, DueItem, OutboxItem, ReadOutcome, Store, StoreFailure, Transaction
+from balance.store import (
+    CommitOutcome,
+    DueItem,
+    OutboxItem,
+    ReadOutcome,
+    Store,
+    StoreFailure,
+    Transaction,
+    forget_nothing,
+)
 
 Fault = Literal["refused", "lost before", "lost after"]
 """`refused`: not applied, and known to be. `lost before`, `lost after`: of unknown outcome; not applied, or applied."""
@@ -17,6 +26,7 @@ class FaultyStore:
     def __init__(self, inner: Store) -> None:
         self.inner = inner
         self.partitions = inner.partitions
+        self.forget: Callable[[], None] = forget_nothing
         self._read_faults = 0
         self._commit_faults: list[Fault] = []
         self._holding = False

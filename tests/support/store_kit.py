@@ -9,6 +9,7 @@ import pytest
 
 from balance.documents import partition_tag, seal, version_of
 from balance.store import (
+    MAX_LEASE_MS,
     MAX_PAGE,
     MAX_TRANSACTIONS_PER_COMMIT,
     Committed,
@@ -16,6 +17,8 @@ from balance.store import (
     DueChange,
     DueItem,
     IndexChange,
+    Lease,
+    Leased,
     OutboxItem,
     Store,
     StoreFailure,
@@ -54,7 +57,7 @@ class Calls(BlockingStore):
         assert list(outcome) == [key(name, partition)]
         return outcome[key(name, partition)]
 
-    def write(self, *writes: Write, partition: int = PARTITION, **more: Any) -> Committed | Conflict:
+    def write(self, *writes: Write, partition: int = PARTITION, **more: Any) -> Committed | Conflict | Leased:
         """Commit one transaction."""
         outcome = self.commit(partition, [Transaction(writes, **more)])
         assert not isinstance(outcome, StoreFailure), outcome
@@ -107,11 +110,19 @@ BROKEN: dict[str, tuple[list[Transaction], str]] = {
         "does not change the version",
     ),
     "negative time to live": ([Transaction((create("k", ttl_s=-1),))], "time to live"),
+    "negative lease": ([Transaction((), lease=Lease(b"r", b"h", -1))], "lease of -1 ms"),
+    "endless lease": ([Transaction((), lease=Lease(b"r", b"h", MAX_LEASE_MS + 1))], "lease of 10001 ms"),
+    "lease on nothing": ([Transaction((), lease=Lease(b"", b"h"))], "name of 0 octets"),
+    "lease of nobody": ([Transaction((), lease=Lease(b"r", b""))], "name of 0 octets"),
+    "lease on a long root": ([Transaction((), lease=Lease(b"r" * 256, b"h"))], "name of 256 octets"),
 }
 
 
 class StoreKit:
     """Tests; a subclass gives the fixtures `store` and `clock` (a list of one: UTC microseconds)."""
+
+    grain_us = 1
+    """How finely the store's clock can be moved by the test; what must last, lasts until so long before its end."""
 
     @pytest.fixture
     def calls(self, store: Store) -> Calls:
@@ -261,9 +272,9 @@ class StoreKit:
 
     def test_a_document_past_its_time_to_live_is_absent(self, calls: Calls, clock: list[int]) -> None:
         data = calls.put("k", b"one", ttl_s=10)
-        clock[0] += 10 * SECOND_US - 1
+        clock[0] += 10 * SECOND_US - self.grain_us
         assert calls.get("k") == data
-        clock[0] += 1
+        clock[0] += self.grain_us
         assert calls.get("k") is None
 
     def test_an_expired_document_compares_as_absent(self, calls: Calls, clock: list[int]) -> None:
@@ -284,6 +295,79 @@ class StoreKit:
         clock[0] += SECOND_US
         assert calls.get("forever") is not None
         assert calls.get("longer") is None
+
+    # Leases (LEDGER §6)
+
+    def test_a_lease_refuses_other_holders_and_changes_nothing(self, calls: Calls) -> None:
+        assert calls.write(create("a"), lease=Lease(b"root", b"one", 5000)) == Committed()
+        changes: dict[str, Any] = {
+            "events": (b"event",),
+            "due": (DueChange(b"m", 5),),
+            "indexes": (IndexChange(b"i", b"m", True),),
+        }
+        for take_ms in (0, 5000):
+            refused = calls.write(create("b"), lease=Lease(b"root", b"two", take_ms), **changes)
+            assert isinstance(refused, Leased)
+            assert 0 < refused.wait_ms <= 5000
+        assert calls.get("b") is None
+        assert (calls.events(), calls.ripe(10), calls.members(b"i")) == ([], [], [])
+
+    def test_a_lease_stands_on_its_root_in_its_partition_for_those_who_ask(self, calls: Calls) -> None:
+        calls.write(lease=Lease(b"root", b"one", 5000))
+        assert calls.write(create("own"), lease=Lease(b"root", b"one")) == Committed()
+        assert calls.write(create("other root"), lease=Lease(b"roo", b"two")) == Committed()
+        assert calls.write(create("more root"), lease=Lease(b"root2", b"two", 5000)) == Committed()
+        assert calls.write(create("does not ask")) == Committed()
+        assert calls.write(create("k", partition=2), partition=2, lease=Lease(b"root", b"two")) == Committed()
+        assert isinstance(calls.write(lease=Lease(b"root", b"two")), Leased)
+        assert isinstance(calls.write(lease=Lease(b"root2", b"one")), Leased)
+
+    def test_asking_takes_no_lease(self, calls: Calls) -> None:
+        assert calls.write(lease=Lease(b"root", b"one")) == Committed()
+        assert calls.write(lease=Lease(b"root", b"two")) == Committed()
+
+    def test_a_lease_is_taken_by_who_conflicts_so_that_the_retry_wins(self, calls: Calls) -> None:
+        old = calls.put("a", b"one")
+        new = calls.put("a", b"two")
+        assert calls.write(update(old, "a", b"x"), lease=Lease(b"root", b"one", 5000)) == Conflict({key("a"): new})
+        assert isinstance(calls.write(update(new, "a", b"y", b"writer-2"), lease=Lease(b"root", b"two")), Leased)
+        assert calls.write(update(new, "a", b"x"), lease=Lease(b"root", b"one")) == Committed()
+
+    def test_a_lease_ends(self, calls: Calls, clock: list[int]) -> None:
+        calls.write(lease=Lease(b"root", b"one", 5000))
+        clock[0] += 5 * SECOND_US - self.grain_us
+        refused = calls.write(create("a"), lease=Lease(b"root", b"two"))
+        assert isinstance(refused, Leased)
+        assert 1 <= refused.wait_ms <= -(-self.grain_us // 1000)
+        clock[0] += self.grain_us
+        assert calls.write(create("a"), lease=Lease(b"root", b"two", 5000)) == Committed()
+        assert isinstance(calls.write(lease=Lease(b"root", b"one")), Leased)
+
+    def test_a_holder_prolongs_its_lease_and_never_shortens_it(self, calls: Calls, clock: list[int]) -> None:
+        calls.write(lease=Lease(b"root", b"one", 5000))
+        clock[0] += 3 * SECOND_US
+        calls.write(lease=Lease(b"root", b"one", 8000))
+        calls.write(lease=Lease(b"root", b"one", 10))
+        clock[0] += 8 * SECOND_US - self.grain_us
+        assert isinstance(calls.write(lease=Lease(b"root", b"two")), Leased)
+        clock[0] += self.grain_us
+        assert calls.write(lease=Lease(b"root", b"two")) == Committed()
+
+    def test_a_lease_binds_later_transactions_of_its_call(self, calls: Calls) -> None:
+        first, second, third, fourth = create("a"), create("b"), create("c"), create("d")
+        outcome = calls.commit(
+            1,
+            [
+                Transaction((first,), events=(b"a",), lease=Lease(b"root", b"one", 5000)),
+                Transaction((second,), events=(b"b",), lease=Lease(b"root", b"two")),
+                Transaction((third,), events=(b"c",), lease=Lease(b"root", b"one")),
+                Transaction((fourth,), events=(b"d",)),
+            ],
+        )
+        assert not isinstance(outcome, StoreFailure)
+        assert [type(one) for one in outcome] == [Committed, Leased, Committed, Committed]
+        assert calls.get("b") is None
+        assert [item.event for item in calls.events()] == [b"a", b"c", b"d"]
 
     # Due set
 
