@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 DOCS_VENV := .venv-docs
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-peers tools check check-style check-types check-imports check-generated check-required \
+.PHONY: help demo test test-peers tools redis check check-style check-types check-imports check-generated check-required \
 	check-docs soak bench docs generate lock clean
 
 help:
@@ -28,7 +28,7 @@ help:
 demo: $(STAMPS)/demo
 	@$(BIN)/ocs demo
 
-test: $(STAMPS)/test
+test: $(STAMPS)/test redis
 	@$(PYTEST) tests/unit tests/property tests/conformance tests/integration
 
 test-peers: tools $(STAMPS)/test
@@ -37,6 +37,10 @@ test-peers: tools $(STAMPS)/test
 # Tools of other projects that tests use as witnesses; exit status 3 if one cannot be had (ALLOW_MISSING=name,... lets it be).
 tools:
 	@$(PYTHON) tools/fetch_tools.py tshark
+
+# The machine's Redis server, or Debian's unpacked in .tools: nothing is installed, no service is started.
+redis:
+	@$(PYTHON) tools/fetch_tools.py redis-server
 
 # All of them, even if one fails.
 check: $(STAMPS)/test

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from ocs.startup import StartupError, check_installation
+from tests.support.redis_server import RedisServer
 
 # No deadline: the machines that run this are shared. CI looks at the same examples every time; `make soak` and a
 # developer's runs look for new ones.
@@ -31,10 +32,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Leave out a test whose tool is allowed to be missing; the summary names it."""
-    allowed = {name.strip() for name in os.environ.get("ALLOW_MISSING", "").split(",")}
     for marker in item.iter_markers("needs"):
-        if marker.args[0] in allowed:
-            pytest.skip(f"ALLOW_MISSING={marker.args[0]}")
+        _skip_if_allowed(marker.args[0])
+
+
+def _skip_if_allowed(tool: str) -> None:
+    if tool in {name.strip() for name in os.environ.get("ALLOW_MISSING", "").split(",")}:
+        pytest.skip(f"ALLOW_MISSING={tool}")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -57,3 +61,26 @@ def pytest_make_collect_report(
         report.outcome = "failed"
         report.longrepr = f"{collector.nodeid} was skipped: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session")
+def _shared_redis() -> Iterator[RedisServer]:
+    _skip_if_allowed("redis-server")
+    with RedisServer("safe") as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(_shared_redis: RedisServer) -> RedisServer:
+    """The session's Redis of level `safe`, emptied; not to be killed, paused or configured: `private_redis` is."""
+    with _shared_redis.client() as client:
+        client.flushall()
+    return _shared_redis
+
+
+@pytest.fixture
+def private_redis() -> Iterator[RedisServer]:
+    """A Redis of level `safe` for one test, which may do with it what it likes."""
+    _skip_if_allowed("redis-server")
+    with RedisServer("safe") as server:
+        yield server

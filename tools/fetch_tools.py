@@ -1,20 +1,25 @@
-"""Make sure that the tools of other projects which tests use as witnesses are there.
+"""Make sure that the tools of other projects which tests use are there: tshark, redis-server.
 
 usage: python3 tools/fetch_tools.py NAME...
 
 A tool on PATH is used as it is. Otherwise Debian's packages are downloaded and unpacked under `.tools/`, with or without
-root; nothing is installed on the machine. Each tool must then show that it works. What is still missing is listed and
-makes the exit status 3, unless the environment names it: `ALLOW_MISSING=name,...`; tests that need it are then reported
-as not run.
+root; nothing is installed on the machine and no service is started. Each tool must then show that it works. What is
+still missing is listed and makes the exit status 3, unless the environment names it: `ALLOW_MISSING=name,...`; tests
+that need it are then reported as not run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
+import socket
 import struct
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -35,25 +40,32 @@ WRAPPER = """\
 #!/bin/sh
 # Runs the unpacked tool with the libraries and data that were unpacked beside it. Wireshark ignores WIRESHARK_DATA_DIR
 # when root runs it, so root becomes nobody; nobody may not come here by the full path, hence the relative ones.
+# Arguments of all tools name files by absolute paths.
 cd -- "$(dirname -- "$0")/../root" || exit 1
 for folder in usr/lib/*-linux-gnu* lib/*-linux-gnu*; do
     [ -d "$folder" ] && LD_LIBRARY_PATH="$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 done
-WIRESHARK_DATA_DIR=usr/share/wireshark
-export LD_LIBRARY_PATH WIRESHARK_DATA_DIR
+export LD_LIBRARY_PATH
+@BEFORE@exec usr/bin/@NAME@ "$@"
+"""
+
+BEFORE_TSHARK = """\
+export WIRESHARK_DATA_DIR=usr/share/wireshark
 if [ "$(id -u)" = 0 ]; then
     export HOME=/nonexistent
-    exec setpriv --reuid=65534 --regid=65534 --clear-groups usr/bin/@NAME@ "$@"
+    exec setpriv --reuid=65534 --regid=65534 --clear-groups usr/bin/tshark "$@"
 fi
-exec usr/bin/@NAME@ "$@"
 """
 
 
 class Tool(NamedTuple):
-    """A tool, the Debian package that brings it, and the proof that it works."""
+    """A tool, the Debian packages that bring it, and the proof that it works."""
 
-    package: str
+    packages: tuple[str, ...]
+    """Downloaded even if the machine has them; what they depend on comes only if the machine lacks it."""
     works: Callable[[str], bool]
+    before: str = ""
+    """What the wrapper does before it runs the tool."""
 
 
 def main(names: list[str]) -> int:
@@ -68,12 +80,11 @@ def main(names: list[str]) -> int:
 def provide(name: str) -> bool:
     """Whether the tool works, after fetching it if need be."""
     tool = TOOLS[name]
-    path = find(name)
-    if path is not None and tool.works(path):
+    if find(name) is not None:
         return True
-    print(f"fetching {name}: Debian package {tool.package}, unpacked in .tools", flush=True)
+    print(f"fetching {name}: Debian packages {', '.join(tool.packages)}, unpacked in .tools", flush=True)
     try:
-        fetch(name, tool.package)
+        fetch(name, tool)
     except (subprocess.SubprocessError, OSError) as error:
         detail = getattr(error, "stderr", b"") or b""
         print(f"{name}: {error}\n{detail.decode(errors='replace')}".strip(), file=sys.stderr)
@@ -82,40 +93,44 @@ def provide(name: str) -> bool:
 
 
 def find(name: str) -> str | None:
-    """Path of a tool: on PATH, or unpacked."""
-    unpacked = ROOT / "bin" / name
-    return shutil.which(name) or (str(unpacked) if unpacked.exists() else None)
+    """Path of a tool that works: on PATH, or unpacked; `None` if there is none."""
+    for path in (shutil.which(name), str(ROOT / "bin" / name)):
+        if path is not None and TOOLS[name].works(path):
+            return path
+    return None
 
 
-def fetch(name: str, package: str) -> None:
-    """Download a package with all that it depends on and this machine lacks, and unpack it under `.tools/root`."""
+def fetch(name: str, tool: Tool) -> None:
+    """Download packages with all that they depend on and this machine lacks, and unpack them under `.tools/root`."""
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise OSError("this machine has no apt-get and dpkg-deb")
-    downloads = ROOT / "packages"
+    downloads = ROOT / "packages" / name
     downloads.mkdir(parents=True, exist_ok=True)
     try:
-        download(package, downloads, [])
+        download(tool.packages, downloads, [])
     except subprocess.SubprocessError:
         # The machine's package lists are empty or old.
         (ROOT / "apt" / "lists" / "partial").mkdir(parents=True, exist_ok=True)
         (ROOT / "apt" / "cache" / "archives" / "partial").mkdir(parents=True, exist_ok=True)
         run(["apt-get", *OWN_LISTS, "-q", "update"], downloads)
-        download(package, downloads, OWN_LISTS)
+        download(tool.packages, downloads, OWN_LISTS)
     for archive in sorted(downloads.glob("*.deb")):
         run(["dpkg-deb", "-x", str(archive), str(UNPACKED)], downloads)
     shutil.rmtree(downloads)
+    with contextlib.suppress(OSError):
+        downloads.parent.rmdir()  # unless another tool is being fetched
     shutil.rmtree(ROOT / "apt", ignore_errors=True)
     wrapper = ROOT / "bin" / name
     wrapper.parent.mkdir(exist_ok=True)
-    wrapper.write_text(WRAPPER.replace("@NAME@", name), encoding="utf-8")
+    wrapper.write_text(WRAPPER.replace("@NAME@", name).replace("@BEFORE@", tool.before), encoding="utf-8")
     wrapper.chmod(0o755)
 
 
-def download(package: str, folder: Path, options: list[str]) -> None:
-    """Download the package and what a simulated installation would bring with it."""
-    simulated = run(["apt-get", *options, "--simulate", "--no-install-recommends", "install", package], folder)
-    wanted = [line.split()[1] for line in simulated.splitlines() if line.startswith("Inst ")]
-    run(["apt-get", *options, "-q", "download", *wanted], folder)
+def download(packages: tuple[str, ...], folder: Path, options: list[str]) -> None:
+    """Download the packages and what a simulated installation would bring with them."""
+    simulated = run(["apt-get", *options, "--simulate", "--no-install-recommends", "install", *packages], folder)
+    wanted = {line.split()[1] for line in simulated.splitlines() if line.startswith("Inst ")}
+    run(["apt-get", *options, "-q", "download", *sorted(wanted.union(packages))], folder)
 
 
 def run(command: list[str], folder: Path) -> str:
@@ -155,7 +170,40 @@ def watchdog_capture() -> bytes:
     return header + struct.pack("<IIII", 0, 0, len(packet), len(packet)) + packet
 
 
-TOOLS = {"tshark": Tool("tshark", tshark_works)}
+def redis_server_works(path: str) -> bool:
+    """Whether a Redis server of version 6.2 or later starts, writes its log of changes and answers."""
+    with tempfile.TemporaryDirectory(prefix="ocs-redis-") as folder:
+        address = str(Path(folder, "s"))
+        command = [path, "--port", "0", "--unixsocket", address, "--dir", folder, "--save", "", "--appendonly", "yes"]
+        try:
+            server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        except OSError:
+            return False
+        try:
+            found = re.search(rb"redis_version:([0-9]+)\.([0-9]+)", ask_redis(server, address))
+        finally:
+            server.kill()
+            server.wait()
+    return found is not None and (int(found[1]), int(found[2])) >= (6, 2)
+
+
+def ask_redis(server: subprocess.Popen[bytes], address: str) -> bytes:
+    """What the server says of itself, empty if it ends or says nothing within ten seconds."""
+    end = time.monotonic() + 10
+    while server.poll() is None and time.monotonic() < end:
+        with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
+            connection.settimeout(5)
+            connection.connect(address)
+            connection.sendall(b"INFO server\r\n")
+            return connection.recv(4096)
+        time.sleep(0.01)
+    return b""
+
+
+TOOLS = {
+    "redis-server": Tool(("redis-server", "redis-tools"), redis_server_works),
+    "tshark": Tool(("tshark",), tshark_works, BEFORE_TSHARK),
+}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -43,6 +43,29 @@ def test_a_machine_without_apt_cannot_fetch(tmp_path: Path, monkeypatch: pytest.
     assert not fetch_tools.provide("tshark")
 
 
+def test_a_redis_server_that_does_not_start_is_missing(tmp_path: Path) -> None:
+    """A link without its target, a binary without its libraries, a server that is too old."""
+    broken = tmp_path / "broken"
+    broken.write_text("#!/bin/sh\nexit 127\n", encoding="utf-8")
+    broken.chmod(0o755)
+    assert not fetch_tools.redis_server_works(str(broken))
+    assert not fetch_tools.redis_server_works(str(tmp_path / "nonesuch"))
+
+
+def test_a_broken_tool_on_the_path_does_not_hide_the_unpacked_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = fetch_tools.find("redis-server")
+    assert good is not None
+    for folder, text in (("path", "#!/bin/sh\nexit 127\n"), ("bin", f'#!/bin/sh\nexec {good} "$@"\n')):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "redis-server").write_text(text, encoding="utf-8")
+        (tmp_path / folder / "redis-server").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'path'}:/usr/bin:/bin")
+    monkeypatch.setattr(fetch_tools, "ROOT", tmp_path)
+    assert fetch_tools.find("redis-server") == str(tmp_path / "bin" / "redis-server")
+
+
 def test_what_a_build_lacks_is_listed_with_its_package(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
