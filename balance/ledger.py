@@ -87,7 +87,7 @@ class UsageLine(msgspec.Struct, array_like=True, omit_defaults=True):
     """(kind, units) that were reported in a unit the tariff does not price: recorded only."""
 
 
-class Event(msgspec.Struct, array_like=True, frozen=True, omit_defaults=True, kw_only=True):
+class Event(msgspec.Struct, array_like=True, omit_defaults=True, kw_only=True):
     """Everything one commit did to one account for one cause."""
 
     schema: int = EVENT_SCHEMA
@@ -121,8 +121,9 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Event)
 
 
-def encode_event(event: Event) -> bytes:
-    """The bytes that stand in the outbox."""
+def encode_event(event: Event, version: int, n: int) -> bytes:
+    """The bytes that stand in the outbox, of an event that is the `n`th of the commit which made `version`."""
+    event.version, event.n = version, n
     return _encoder.encode(event)
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 from balance.account import IDENTITY_SCHEMA, IdentityRecord, Subscriber
 from balance.documents import identity_key, locator_key, operation_key, session_key
 from balance.store import Conflict, Store, Transaction, Write
+from ocs.charging.cache import LocatorCache
 from ocs.charging.conductor import ChargingError, Conductor
 from ocs.charging.event_jobs import EventJob
 from ocs.charging.pricing import Catalogues
@@ -23,6 +24,9 @@ from ocs.charging.settings import ChargingSettings
 from ocs.charging.workspace import SCHEMAS, Workspace, decode_document, encode_document
 
 T = TypeVar("T")
+
+LOCATED_SESSIONS = 300_000
+"""Sessions of which it is remembered where they are; the answer of the locator never changes while it lives."""
 
 IDENTITIES_MOST = 8
 """Identities of one request that are looked up; a client that sends more is looked up by the first ones."""
@@ -71,6 +75,54 @@ class Counters:
         self.results[key] = self.results.get(key, 0) + 1
 
 
+Place = tuple[int, str, str, tuple[bytes, bytes]]
+"""Partition, account and subscriber of a session, and the keys of the documents of subscriber and session.
+
+A plain tuple of plain values: there may be hundreds of thousands, and the collector of garbage skips them.
+"""
+
+
+class _Located:
+    """An UPDATE or a TERMINATION of a session that this process knows: straight to its account's lane."""
+
+    __slots__ = ("_done", "_engine", "_job", "account", "deadline", "partition")
+
+    def __init__(
+        self,
+        engine: Engine,
+        place: Place,
+        request: ChargingRequest,
+        deadline: float,
+        done: Callable[[Outcome | ChargingError], None],
+    ) -> None:
+        partition, account, subscriber, keys = place
+        self.partition = partition
+        self.account = account
+        self.deadline = deadline
+        self._engine = engine
+        self._job = SessionJob(engine.charger, Target(partition, account, subscriber), request, keys=keys)
+        self._done = done
+
+    def keys(self) -> Sequence[bytes]:
+        """Documents beside the account."""
+        return self._job.keys()
+
+    def apply(self, workspace: Workspace, now_us: int) -> Answer:
+        """Answer a repeat, or process the request."""
+        return self._job.apply(workspace, now_us)
+
+    def done(self, result: object) -> None:
+        """Answer; a session that is not where it was is looked for anew."""
+        if isinstance(result, ChargingError):
+            self._done(result)
+        elif isinstance(result, Answer):
+            request = self._job.request
+            if result.absent:
+                self._engine.lost(request, self.deadline, self._done)
+            else:
+                self._engine._answered(request, self.deadline, self._done, result)
+
+
 class Engine:
     """Charging over one store."""
 
@@ -93,11 +145,17 @@ class Engine:
         self.secret = secret
         self._utc_us = utc_us
         self.nonce = nonce
+        self._located: LocatorCache[Place] = LocatorCache(LOCATED_SESSIONS)
 
     @property
     def charger(self) -> Charger:
         """What jobs need; made anew so that they see the current catalogue."""
         return Charger(self.catalogues, self.settings)
+
+    def lost(self, request: ChargingRequest, deadline: float, done: Callable[[Outcome | ChargingError], None]) -> None:
+        """A session was not where this process knew it to be: forget that, and read its locator."""
+        self._located.drop(request.session_id)
+        self._charge(request, deadline, done)
 
     def now_s(self) -> int:
         """UTC seconds of the charging clock."""
@@ -108,17 +166,38 @@ class Engine:
     ) -> None:
         """Process one request. `deadline`: monotonic seconds after which it is not begun any more."""
 
+        if request.kind is not RequestKind.INITIAL and request.kind is not RequestKind.EVENT:
+            place = self._located.get(request.session_id)
+            if place is not None:
+                self.conductor.submit(_Located(self, place, request, deadline, done))
+                return
+        self._charge(request, deadline, done)
+
+    def _charge(
+        self, request: ChargingRequest, deadline: float, done: Callable[[Outcome | ChargingError], None]
+    ) -> None:
+        """Process a request whose documents have to be found first."""
+
         def finish(answer: Answer | ChargingError) -> None:
             if isinstance(answer, ChargingError):
                 done(answer)
-                return
-            self.counters.count(request, answer)
-            if answer.refresh_locator:
-                self.run(self._refresh_locator(request), deadline, lambda result: None)
-            done(answer.outcome)
+            else:
+                self._answered(request, deadline, done, answer)
 
         saga = self._event(request) if request.kind is RequestKind.EVENT else self._session(request)
         self.run(saga, deadline, finish)
+
+    def _answered(
+        self,
+        request: ChargingRequest,
+        deadline: float,
+        done: Callable[[Outcome | ChargingError], None],
+        answer: Answer,
+    ) -> None:
+        self.counters.count(request, answer)
+        if answer.refresh_locator:
+            self.run(self._refresh_locator(request), deadline, lambda result: None)
+        done(answer.outcome)
 
     def run(self, saga: Saga[T], deadline: float, done: Callable[[T | ChargingError], None]) -> None:
         """Run any saga over this engine's store and lanes."""
@@ -139,7 +218,9 @@ class Engine:
             return (yield from self._unknown(request))
         locator = decode_document(data, Locator, LOCATOR_SCHEMA)
         target = Target(locator.partition, locator.account, locator.subscriber)
-        answer: Answer = yield self._job(SessionJob(self.charger, target, request), target)
+        job = SessionJob(self.charger, target, request)
+        self._located.put(request.session_id, (*target, job.keys()))
+        answer: Answer = yield self._job(job, target)
         if answer.outcome.result is Result.UNKNOWN_SESSION and not answer.repeated:
             yield from self._orphan(request, target)
         return answer
@@ -149,6 +230,7 @@ class Engine:
         if isinstance(opening, Answer):
             return opening
         job = SessionJob(self.charger, opening.target, request, opening.identities)
+        self._located.put(request.session_id, (*opening.target, job.keys()))
         answer: Answer = yield self._job(job, opening.target)
         if opening.located and not answer.repeated:
             # It may be that of an event or of a session long gone, with little time left to live.

@@ -42,6 +42,8 @@ class Answer(NamedTuple):
     """A repeat whose outcome is no longer kept (CC-042)."""
     refresh_locator: bool = False
     """The locator is past half of its life."""
+    absent: bool = False
+    """There is no session, not even a tombstone, where the locator leads."""
 
 
 class Target(NamedTuple):
@@ -105,18 +107,24 @@ class SessionJob:
     """One INITIAL, UPDATE or TERMINATION on the documents of its account."""
 
     def __init__(
-        self, charger: Charger, target: Target, request: ChargingRequest, identities: tuple[Identity, ...] = ()
+        self,
+        charger: Charger,
+        target: Target,
+        request: ChargingRequest,
+        identities: tuple[Identity, ...] = (),
+        keys: tuple[bytes, bytes] | None = None,
     ) -> None:
-        """`identities` are those that led to the subscriber; only INITIAL has any."""
+        """`identities` are those that led to the subscriber; only INITIAL has any. `keys`: `keys()` if known already."""
         self.charger = charger
         self.target = target
         self.request = request
         self.identities = identities
-        self.session_key = session_key(target.partition, request.session_id)
+        self._keys = keys or (target.subscriber_key, session_key(target.partition, request.session_id))
+        self.session_key = self._keys[1]
 
-    def keys(self) -> tuple[bytes, ...]:
-        """Documents beside the account."""
-        return (self.target.subscriber_key, self.session_key)
+    def keys(self) -> tuple[bytes, bytes]:
+        """Documents beside the account: those of the subscriber and of the session."""
+        return self._keys
 
     def apply(self, workspace: Workspace, now_us: int) -> Answer:
         """Answer a repeat, or process the request."""
@@ -130,7 +138,7 @@ class SessionJob:
         if request.kind is RequestKind.INITIAL:
             return self._initial(workspace, session, request, now_us, remark)
         if session is None:
-            return Answer(Outcome(Result.UNKNOWN_SESSION))
+            return Answer(Outcome(Result.UNKNOWN_SESSION), absent=True)
         if session.closed:
             return self._after_the_end(workspace, session, request, now_us)
         return self._running(workspace, session, request, now_us, remark)

@@ -19,9 +19,9 @@ from balance.account import (
     OperationRecord,
     Subscriber,
 )
-from balance.documents import DocumentError, Header, header_of, seal, version_of
+from balance.documents import HEADER, VERSION_OCTETS, DocumentError, header_of, seal
 from balance.ledger import Event, encode_event
-from balance.store import DueChange, IndexChange, Transaction, Write
+from balance.store import DueChange, IndexChange, Lease, Transaction, Write
 from ocs.charging.session import SESSION_SCHEMA, Session
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ SCHEMAS: dict[type, int] = {
 
 _encoder = msgspec.msgpack.Encoder()
 _decoders: dict[type, msgspec.msgpack.Decoder[Any]] = {}
-HEADER_OCTETS = 18
+HEADER_OCTETS = HEADER.size
 
 
 def decode_document(data: bytes, kind: type[T], schema: int) -> T:
@@ -61,67 +61,67 @@ def encode_document(previous: bytes | None, nonce: bytes, schema: int, document:
     return seal(previous, nonce, schema, _encoder.encode(document))
 
 
-class _Slot(NamedTuple):
+class _Written(NamedTuple):
     schema: int
     body: bytes | None
-    """MessagePack without header; `None`: absent."""
+    """MessagePack without header; `None`: deleted."""
     ttl_s: int
-    dirty: bool
 
 
 class Workspace:
     """Documents by key, with what the jobs made of them."""
 
+    __slots__ = ("_documents", "_due", "_events", "_indexes", "_parent", "_written", "account_key")
+
     def __init__(self, account_key: bytes, documents: Mapping[bytes, bytes | None]) -> None:
+        """`documents` may hold more than is asked for; it is not changed."""
         self.account_key = account_key
         self._parent: Workspace | None = None
-        self._versions = {key: None if data is None else version_of(data) for key, data in documents.items()}
-        self._slots: dict[bytes, _Slot] = {}
-        for key, data in documents.items():
-            header = Header(0, b"", 0) if data is None else header_of(data)
-            body = None if data is None else data[HEADER_OCTETS:]
-            self._slots[key] = _Slot(header.schema, body, 0, False)
+        self._documents = documents
+        self._written: dict[bytes, _Written] = {}
         self._events: list[Event] = []
         self._due: dict[bytes, int | None] = {}
         self._indexes: dict[tuple[bytes, bytes], bool] = {}
 
     def child(self) -> Workspace:
         """An overlay for one job."""
-        overlay = Workspace(self.account_key, {})
+        overlay = Workspace(self.account_key, self._documents)
         overlay._parent = self
         return overlay
 
     def merge(self, child: Workspace) -> None:
         """Take over what a job did."""
-        self._slots.update(child._slots)
+        self._written.update(child._written)
         self._events.extend(child._events)
         self._due.update(child._due)
         self._indexes.update(child._indexes)
 
     def knows(self, key: bytes) -> bool:
         """Whether the document was read (it may be absent all the same)."""
-        return key in self._slots or (self._parent is not None and self._parent.knows(key))
+        return key in self._documents
 
     def get(self, key: bytes, kind: type[T]) -> T | None:
         """A fresh copy of a document, `None` if absent. `KeyError` if it was not read: that is our bug."""
-        slot = self._find(key)
-        if slot.body is None:
-            return None
-        return _decode_body(slot.body, slot.schema, kind, SCHEMAS[kind])
+        written = self._find_written(key)
+        if written is not None:
+            return None if written.body is None else _decode_body(written.body, written.schema, kind, SCHEMAS[kind])
+        data = self._documents[key]
+        return None if data is None else decode_document(data, kind, SCHEMAS[kind])
 
     def put(self, key: bytes, document: object, ttl_s: int = 0) -> None:
         """Write a document with this commit."""
-        self._find(key)
-        self._slots[key] = _Slot(SCHEMAS[type(document)], _encoder.encode(document), ttl_s, True)
+        self._check(key)
+        self._written[key] = _Written(SCHEMAS[type(document)], _encoder.encode(document), ttl_s)
 
     def delete(self, key: bytes) -> None:
         """Delete a document with this commit."""
-        slot = self._find(key)
-        self._slots[key] = _Slot(slot.schema, None, 0, True)
+        self._check(key)
+        self._written[key] = _Written(0, None, 0)
 
     def present(self, key: bytes) -> bool:
         """Whether a document exists, of whatever kind."""
-        return self._find(key).body is not None
+        written = self._find_written(key)
+        return self._documents[key] is not None if written is None else written.body is not None
 
     def put_record(self, key: bytes, name: str, now_us: int, ttl_s: int) -> None:
         """Note under a key of its own that something was done, so that its repeat does nothing."""
@@ -147,37 +147,42 @@ class Workspace:
         """Change an index."""
         self._indexes[(index, member)] = present
 
-    def _find(self, key: bytes) -> _Slot:
-        slot = self._slots.get(key)
-        if slot is None:
-            if self._parent is None:
-                raise KeyError(key)
-            return self._parent._find(key)
-        return slot
+    def _find_written(self, key: bytes) -> _Written | None:
+        written = self._written.get(key)
+        if written is None and self._parent is not None:
+            return self._parent._find_written(key)
+        return written
+
+    def _check(self, key: bytes) -> None:
+        if key not in self._documents:
+            raise KeyError(key)
 
     @property
     def changed(self) -> bool:
         """Whether there is anything to commit."""
-        return bool(self._events or self._due or self._indexes) or any(s.dirty for s in self._slots.values())
+        return bool(self._written or self._events or self._due or self._indexes)
 
-    def transaction(self, nonce: bytes) -> Transaction:
+    def transaction(self, nonce: bytes, lease: Lease | None = None) -> Transaction:
         """The transaction for all that was done; the account is always written, so its version numbers the events."""
-        account_version = self._versions[self.account_key]
-        slots = dict(self._slots)
-        slots[self.account_key] = slots[self.account_key]._replace(dirty=True)
+        documents = self._documents
+        account = documents[self.account_key]
         writes = []
-        for key, slot in slots.items():
-            if not slot.dirty:
-                continue
-            version = self._versions[key]
-            data = None if slot.body is None else seal(version, nonce, slot.schema, slot.body)
-            if data is None and version is None:
-                continue
-            writes.append(Write(key, version, data, slot.ttl_s))
-        counter = 1 if account_version is None else int.from_bytes(account_version[:8], "big") + 1
-        events = tuple(
-            encode_event(msgspec.structs.replace(event, version=counter, n=n)) for n, event in enumerate(self._events)
-        )
-        due = tuple(DueChange(member, at) for member, at in self._due.items())
-        indexes = tuple(IndexChange(name, member, present) for (name, member), present in self._indexes.items())
-        return Transaction(tuple(writes), events, due, indexes)
+        if self.account_key not in self._written and account is not None:
+            writes.append(Write(self.account_key, account[:VERSION_OCTETS], _next(account, nonce)))
+        for key, (schema, body, ttl_s) in self._written.items():
+            previous = documents[key]
+            version = None if previous is None else previous[:VERSION_OCTETS]
+            if body is not None:
+                writes.append(Write(key, version, seal(version, nonce, schema, body), ttl_s))
+            elif version is not None:
+                writes.append(Write(key, version, None))
+        counter = 1 if account is None else int.from_bytes(account[:8], "big") + 1
+        events = tuple([encode_event(event, counter, n) for n, event in enumerate(self._events)])
+        due = tuple([DueChange(member, at_us) for member, at_us in self._due.items()])
+        indexes = tuple([IndexChange(name, member, present) for (name, member), present in self._indexes.items()])
+        return Transaction(tuple(writes), events, due, indexes, lease)
+
+
+def _next(document: bytes, nonce: bytes) -> bytes:
+    """The next version of a document with the same body."""
+    return seal(document[:VERSION_OCTETS], nonce, header_of(document).schema, document[HEADER_OCTETS:])

@@ -83,7 +83,7 @@ class Kit:
     def use(self, store: Store) -> None:
         """Put another store under the running engine."""
         self.store = self.engine.store = store
-        self.conductor._store = store
+        self.conductor.use(store)
 
     def monotonic(self) -> float:
         """Seconds that go with the clock."""

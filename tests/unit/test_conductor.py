@@ -195,7 +195,7 @@ def test_a_conflict_is_recomputed_from_what_came_back() -> None:
     house.let(1)  # read and sent; before it lands, another worker commits
     other = House()
     other.store = house.store
-    other.conductor._store = house.store
+    other.conductor.use(house.store)
     pending, house.pending[:] = list(house.pending), []
     rival = Add(100)
     other.conductor.submit(rival)
@@ -237,7 +237,7 @@ class Unsure:
 
 def under(script: list[str]) -> tuple[House, Add]:
     house, job = House(), Add(1)
-    house.conductor._store = Unsure(house.store, script)  # type: ignore[assignment]
+    house.conductor.use(Unsure(house.store, script))  # type: ignore[arg-type]
     house.submit(job)
     house.let()
     return house, job
@@ -265,7 +265,7 @@ def test_a_refused_commit_is_done_again() -> None:
 
 def test_a_store_that_never_answers_fails_the_job_after_its_deadline() -> None:
     house, job = House(), Add(1, deadline=1.0)
-    house.conductor._store = Unsure(house.store, ["read fails"] * 9)  # type: ignore[assignment]
+    house.conductor.use(Unsure(house.store, ["read fails"] * 9))  # type: ignore[arg-type]
     house.submit(job)
     house.now = 2.0
     house.let()
