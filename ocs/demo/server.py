@@ -57,16 +57,23 @@ class DemoServer:
 
     def start(self) -> None:
         """Start the process and wait until it answers."""
+        self.launch()
+        self.wait_until_ready()
+
+    def command(self) -> list[str]:
+        """What is run."""
+        return [sys.executable, "-m", "ocs.cli.main", "serve", *self._arguments]
+
+    def launch(self) -> None:
+        """Start the process; `wait_until_ready` must follow."""
         environment = {**os.environ, "OCS_HOME": str(self._home)}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "ocs.cli.main", "serve", *self._arguments],
-                env=environment,
-                cwd=self._home,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                self.command(), env=environment, cwd=self._home, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
+
+    def wait_until_ready(self) -> None:
+        """Wait until the process answers operators; `ServerFailed`, and no process, if it does not."""
         try:
             self._wait_until_ready()
         except BaseException:

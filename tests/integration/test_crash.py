@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
 
 import pytest
 
@@ -31,9 +30,7 @@ def test_kill_9_under_load_charges_every_request_once(server: Server, seed: int)
             assert gateway.exchange(opening).service.granted == {"total": 10 * MIB}
         gateway.send(b"".join(updates))
         answered = [gateway.receive() for _ in range(random.Random(seed).randrange(len(updates) - 20))]
-        assert server._process is not None
-        server._process.send_signal(signal.SIGKILL)
-        server._process.wait()
+        server.kill()
     server.start()
     with server.gateway() as gateway:
         again = {one.message.end_to_end: one.message.avps for one in map(gateway.exchange, updates)}

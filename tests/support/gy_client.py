@@ -439,6 +439,14 @@ class GyClient:
             assert message.command == DEVICE_WATCHDOG, f"request {message.command} instead of an answer"
             self.send(self.requests.dwa(message))
 
+    def fileno(self) -> int:
+        """For `select`."""
+        return self._socket.fileno()
+
+    def has_message(self) -> bool:
+        """Whether a whole message has been received beyond the last one that was taken."""
+        return len(self._buffer) >= 20 and len(self._buffer) >= int.from_bytes(self._buffer[1:4], "big")
+
     def receive_octets(self) -> bytes:
         """The octets of the next message."""
         self._fill(20)

@@ -1,30 +1,67 @@
-"""`ocs serve --test-clock` as a process, with the scenarios' catalogue, and a gateway that is connected to it."""
+"""`ocs serve --test-clock` as processes: one on SQLite, or two that share a Redis; with the scenarios' catalogue, an
+operator, and gateways that are connected to them.
+
+The two of `Workers` are used alternately, request by request, by gateways and operators, so that whatever one of them
+has cached is stale by what the other did.
+"""
 
 from __future__ import annotations
 
 import itertools
+import select
+import signal
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
 from ocs.demo.server import DemoServer
-from tests.support.gy_client import GyClient, Requests
+from tests.support.gy_client import Answer, GyClient, Requests
+from tests.support.processes import DYING_WITH_THE_TEST
 
 CATALOGUE = Path(__file__).with_name("catalogue.toml")
 CENT = 10_000
 HOST, REALM = "ocs1.example.com", "example.com"
+CATALOGUE_TIMEOUT_S = 20.0
 
 
-class Server(DemoServer):
-    """The server under test."""
+class Gateway(Protocol):
+    """One gateway, over one connection or several."""
 
-    def __init__(self, home: Path, settings: str = "") -> None:
-        super().__init__(home, HOST, REALM, ("--test-clock",), settings)
-        self.home = home
-        self._numbers = itertools.count(1)
+    requests: Requests
 
-    def prepare(self) -> None:
-        """Activate the scenarios' catalogue."""
-        self.post("/v1/catalogue/activate", text=CATALOGUE.read_text(), filename=CATALOGUE.name)
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def exchange(self, data: bytes) -> Answer:
+        """Send a request and receive its answer."""
+
+    def send(self, data: bytes) -> None:
+        """Send whole requests."""
+
+    def receive(self) -> Answer:
+        """The next answer, whichever it is."""
+
+    def close(self) -> None:
+        """End the connections without a DPR."""
+
+
+class Operator:
+    """What an operator asks of a server, in cents."""
+
+    def get(self, path: str) -> dict[str, Any]:
+        """A GET of the operator's interface."""
+        raise NotImplementedError
+
+    def post(self, path: str, **body: Any) -> dict[str, Any]:
+        """A POST of the operator's interface."""
+        raise NotImplementedError
+
+    def activate(self) -> int:
+        """Activate the scenarios' catalogue; its version."""
+        answer = self.post("/v1/catalogue/activate", text=CATALOGUE.read_text(), filename=CATALOGUE.name)
+        return int(answer["version"])
 
     def subscriber(
         self, cents: int, plan: str = "d10", msisdn: str = "447700900123", account: str = "acc", limit: int = 0
@@ -64,13 +101,194 @@ class Server(DemoServer):
         assert all(amount % CENT == 0 for amount in amounts)
         return [amount // CENT for amount in amounts]
 
+
+class Server(Operator, DemoServer):
+    """One process: alone on SQLite, or one of several workers."""
+
+    def __init__(self, home: Path, settings: str = "") -> None:
+        DemoServer.__init__(self, home, HOST, REALM, ("--test-clock",), settings)
+        self.home = home
+
+    def get(self, path: str) -> dict[str, Any]:
+        return DemoServer.get(self, path)
+
+    def post(self, path: str, **body: Any) -> dict[str, Any]:
+        return DemoServer.post(self, path, **body)
+
+    def command(self) -> list[str]:
+        return [*DYING_WITH_THE_TEST, *super().command()]
+
+    def prepare(self) -> None:
+        """Activate the scenarios' catalogue."""
+        self.activate()
+
+    def terminate(self) -> None:
+        """SIGTERM, without waiting; `stop` must follow."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """SIGKILL; returns when the process is gone."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def advance(self, seconds: int) -> None:
         """Step the clock; everything due is done when this returns."""
         answer = self._client.post("/v1/clock/advance", json={"seconds": seconds})
         assert answer.is_success, answer.text
 
+    def now_us(self) -> int:
+        """The charging clock."""
+        return int(self.get("/v1/clock")["now_us"])
+
+    def numbers(self) -> dict[str, int]:
+        """Counters by their names in the metrics text, without the product's prefix."""
+        found = {}
+        for line in self._client.get("/v1/metrics").text.splitlines():
+            name, _, value = line.rpartition(" ")
+            if name and not name.startswith("#") and "{" not in name:
+                short = name.removeprefix("ocs_").removeprefix("charging_").removesuffix("_total")
+                found[short] = int(float(value))
+        return found
+
     def gateway(self, origin_host: str = "gw1.example.net") -> GyClient:
         """A gateway whose capabilities were accepted."""
-        client = GyClient(("127.0.0.1", self.port), Requests(origin_host))
-        assert client.open().code == 2001
-        return client
+        return connect(self.port, Requests(origin_host))
+
+
+def connect(port: int, requests: Requests) -> GyClient:
+    """A connection whose capabilities were accepted."""
+    client = GyClient(("127.0.0.1", port), requests)
+    assert client.open().code == 2001
+    return client
+
+
+class AlternatingGateway:
+    """One gateway with a connection to each worker: every request goes to the next one."""
+
+    def __init__(self, ports: Iterable[int], origin_host: str) -> None:
+        self.requests = Requests(origin_host)
+        self.clients = [connect(port, self.requests) for port in ports]
+        self._next = itertools.cycle(self.clients)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connections without a DPR."""
+        for client in self.clients:
+            client.close()
+
+    def exchange(self, data: bytes) -> Answer:
+        """Send a request to the next worker and receive its answer."""
+        return next(self._next).exchange(data)
+
+    def send(self, data: bytes) -> None:
+        """Send requests, one here, one there."""
+        parts: dict[GyClient, bytes] = {}
+        for request in messages_of(data):
+            client = next(self._next)
+            parts[client] = parts.get(client, b"") + request
+        for client, part in parts.items():
+            client.send(part)
+
+    def receive(self) -> Answer:
+        """The next answer of any worker."""
+        for client in self.clients:
+            if client.has_message():
+                return client.receive()
+        readable, _, _ = select.select(self.clients, [], [], 10)
+        assert readable, "no answer from any worker within ten seconds"
+        client = readable[0]
+        assert isinstance(client, GyClient)
+        return client.receive()
+
+
+def messages_of(data: bytes) -> list[bytes]:
+    """The messages of a stream of whole ones."""
+    found = []
+    while data:
+        length = int.from_bytes(data[1:4], "big")
+        found.append(data[:length])
+        data = data[length:]
+    return found
+
+
+class Workers(Operator):
+    """Worker processes on one Redis."""
+
+    def __init__(self, home: Path, store_urls: Sequence[str], level: str = "safe", settings: str = "") -> None:
+        """One worker for each URL of the store: the same one, or that of a proxy of its own."""
+        self.servers = [
+            Server(
+                _made(home / f"w{number}"), f'\n[store]\nengine = "redis"\nurl = "{url}"\nlevel = "{level}"\n{settings}'
+            )
+            for number, url in enumerate(store_urls)
+        ]
+        self._next = itertools.cycle(self.servers)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        for server in self.servers:
+            server._client.close()
+
+    def start(self) -> None:
+        """Start all at once."""
+        for server in self.servers:
+            server.launch()
+        for server in self.servers:
+            server.wait_until_ready()
+
+    def stop(self) -> None:
+        for server in self.servers:
+            server.terminate()
+        for server in self.servers:
+            server.stop()
+
+    def prepare(self) -> None:
+        """Activate the scenarios' catalogue; returns when every worker charges by it."""
+        version = self.activate()
+        end = time.monotonic() + CATALOGUE_TIMEOUT_S
+        while any(server.get("/v1/doctor")["catalogue"]["version"] != version for server in self.servers):
+            assert time.monotonic() < end, "a worker does not follow the catalogue"
+            time.sleep(0.02)
+
+    def get(self, path: str) -> dict[str, Any]:
+        return next(self._next).get(path)
+
+    def post(self, path: str, **body: Any) -> dict[str, Any]:
+        return next(self._next).post(path, **body)
+
+    def advance(self, seconds: int) -> None:
+        """Step all clocks, which were started within a second of each other or are brought there first."""
+        times = {server: server.now_us() for server in self.servers}
+        for server, now_us in times.items():
+            behind_s = (max(times.values()) - now_us) // 1_000_000
+            server.advance(seconds + behind_s)
+
+    def numbers(self) -> dict[str, int]:
+        """Counters of all workers, added."""
+        each = [server.numbers() for server in self.servers]
+        return {name: sum(one.get(name, 0) for one in each) for name in each[0]}
+
+    def gateway(self, origin_host: str = "gw1.example.net") -> AlternatingGateway:
+        """A gateway with a connection to each worker."""
+        return AlternatingGateway([server.port for server in self.servers], origin_host)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
