@@ -6,6 +6,7 @@ document states. The store under it refuses a commit that breaks a rule of the d
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 
@@ -21,7 +22,37 @@ from ocs.charging.workspace import SCHEMAS, decode_document
 CREDITING = {Verb.TOP_UP, Verb.REFUND, Verb.ADJUST}
 
 
-class AuditedStore(MemoryStore):
+class Books(ABC):
+    """All that a store holds, for one who audits it."""
+
+    @abstractmethod
+    def documents(self, kind: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+        """(partition, key, document) of every live document whose key is of a kind (`a`, `s`, ...)."""
+
+    @abstractmethod
+    def raw_events(self) -> Iterator[bytes]:
+        """Every event in the outbox, those of a partition in order."""
+
+    @abstractmethod
+    def members(self, index: bytes) -> set[str]:
+        """Members of an index, over all partitions."""
+
+    def accounts(self) -> dict[str, Account]:
+        """Every account by id."""
+        found = (decode_document(data, Account, SCHEMAS[Account]) for _, _, data in self.documents(b"a"))
+        return {account.id: account for account in found}
+
+    def sessions(self) -> list[Session]:
+        """Every session, tombstones too."""
+        return [decode_document(data, Session, SESSION_SCHEMA) for _, _, data in self.documents(b"s")]
+
+    def events(self, account: str | None = None) -> list[Event]:
+        """Every event in the outbox, of one account if asked, in order."""
+        found = (decode_event(octets) for octets in self.raw_events())
+        return [event for event in found if account is None or event.account == account]
+
+
+class AuditedStore(MemoryStore, Books):
     """A memory store that checks every write: versions without gaps, no time to live on what holds a reservation."""
 
     def _apply(self, partition: int, transaction: Transaction) -> Committed | Conflict | Leased:
@@ -43,26 +74,17 @@ class AuditedStore(MemoryStore):
         return verdict
 
     def documents(self, kind: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-        """(partition, key, document) of every live document whose key is of a kind (`a`, `s`, ...)."""
         for partition in range(self.partitions):
             for key in list(self._data[partition].documents):
                 data = self._get(partition, key)
                 if data is not None and key.split(b":", 2)[1] == kind:
                     yield partition, key, data
 
-    def accounts(self) -> dict[str, Account]:
-        """Every account by id."""
-        found = (decode_document(data, Account, SCHEMAS[Account]) for _, _, data in self.documents(b"a"))
-        return {account.id: account for account in found}
+    def raw_events(self) -> Iterator[bytes]:
+        return (item.event for data in self._data for item in data.outbox)
 
-    def sessions(self) -> list[Session]:
-        """Every session, tombstones too."""
-        return [decode_document(data, Session, SESSION_SCHEMA) for _, _, data in self.documents(b"s")]
-
-    def events(self, account: str | None = None) -> list[Event]:
-        """Every event in the outbox, of one account if asked, in order."""
-        found = (decode_event(item.event) for data in self._data for item in data.outbox)
-        return [event for event in found if account is None or event.account == account]
+    def members(self, index: bytes) -> set[str]:
+        return {one.decode() for data in self._data for one in data.indexes.get(index, ())}
 
     def state(self) -> tuple[object, ...]:
         """Everything that is stored, for a test that nothing changed; a locator may be written anew at any time."""
@@ -76,16 +98,15 @@ class AuditedStore(MemoryStore):
             for data in self._data
         )
 
-    def members(self, index: bytes) -> set[str]:
-        """Members of an index, over all partitions."""
-        return {one.decode() for data in self._data for one in data.indexes.get(index, ())}
 
-
-def audit(store: AuditedStore) -> None:
+def audit(store: Books) -> None:
     """Check every account, session and index against each other and against the events."""
     sessions = store.sessions()
+    by_account: dict[str, list[Event]] = {}
+    for event in store.events():
+        by_account.setdefault(event.account, []).append(event)
     for account in store.accounts().values():
-        events = store.events(account.id)
+        events = by_account.get(account.id, [])
         _check_documents(account)
         _check_holds(account, [one for one in sessions if one.account == account.id])
         _check_replay(account, events)
@@ -159,7 +180,7 @@ def _check_versions(events: list[Event]) -> None:
         last = (event.version, event.n)
 
 
-def _check_indexes(store: AuditedStore, sessions: list[Session]) -> None:
+def _check_indexes(store: Books, sessions: list[Session]) -> None:
     """Indexes list exactly the open sessions."""
     opened = [one for one in sessions if not one.closed]
     assert store.members(SESSIONS_INDEX) == {one.id for one in opened}
