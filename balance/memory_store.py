@@ -118,6 +118,11 @@ class MemoryStore:
         data.outbox = [item for item in data.outbox if item.sequence > upto]
         self._deliver(lambda: done(None))
 
+    def outbox_length(self, done: Callable[[int | StoreFailure], None]) -> None:
+        """See `Store.outbox_length`."""
+        length = sum(len(data.outbox) for data in self._data)
+        self._deliver(lambda: done(length))
+
     def _get(self, partition: int, key: bytes) -> bytes | None:
         documents = self._data[partition].documents
         found = documents.get(key)

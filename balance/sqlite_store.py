@@ -227,6 +227,10 @@ class SqliteStore:
 
         self._submit(run, done, writes=True)
 
+    def outbox_length(self, done: Callable[[int | StoreFailure], None]) -> None:
+        """See `Store.outbox_length`."""
+        self._submit(lambda group: group.db.execute(_OUTBOX_LENGTH).fetchone()[0], done)
+
     def describe(self, done: Callable[[dict[str, Any] | StoreFailure], None]) -> None:
         """Facts for `ocs doctor`; `documents` and `due` are counted up to `MAX_COUNTED`."""
         self._submit(self._facts, done)

@@ -244,3 +244,6 @@ class Store(Protocol):
 
     def trim(self, partition: int, upto: int, done: Callable[[StoreFailure | None], None]) -> None:
         """Forget events with a sequence up to and including `upto`."""
+
+    def outbox_length(self, done: Callable[[int | StoreFailure], None]) -> None:
+        """How many events wait in the outboxes of all partitions; cheap enough to be asked every second."""

@@ -17,7 +17,7 @@ from ocs.charging.conductor import ChargingError, Conductor
 from ocs.charging.event_jobs import EventJob
 from ocs.charging.pricing import Catalogues
 from ocs.charging.requests import ChargingRequest, Identity, Outcome, RequestKind, Result
-from ocs.charging.saga import Apply, Commit, Read, Saga, start
+from ocs.charging.saga import Apply, Commit, Offloader, Read, Saga, run_at_once, start
 from ocs.charging.session import LOCATOR_SCHEMA, Locator, Session
 from ocs.charging.session_jobs import Answer, Charger, SessionJob, Target, record_orphan, repeat_of
 from ocs.charging.settings import ChargingSettings
@@ -146,6 +146,9 @@ class Engine:
         self._utc_us = utc_us
         self.nonce = nonce
         self._located: LocatorCache[Place] = LocatorCache(LOCATED_SESSIONS)
+        self.admitting = True
+        """Off: nothing new is begun, since the outbox is nearly full; open sessions go on, repeats are answered."""
+        self.offload: Offloader = run_at_once
 
     @property
     def charger(self) -> Charger:
@@ -184,8 +187,19 @@ class Engine:
             else:
                 self._answered(request, deadline, done, answer)
 
-        saga = self._event(request) if request.kind is RequestKind.EVENT else self._session(request)
+        if not self.admitting and request.kind in (RequestKind.INITIAL, RequestKind.EVENT):
+            saga = self._turn_away(request)
+        else:
+            saga = self._event(request) if request.kind is RequestKind.EVENT else self._session(request)
         self.run(saga, deadline, finish)
+
+    def _turn_away(self, request: ChargingRequest) -> Saga[Answer]:
+        """Refuse what is new while the outbox is nearly full; a repeat gets its outcome (LEDGER §9)."""
+        at = self._locator_at(request.session_id)
+        documents = yield Read((at,))
+        data = documents[at[1]]
+        repeat = None if data is None else (yield from self._repeat_at(data, request))
+        return repeat or Answer(Outcome(Result.TOO_BUSY, detail="outbox_full"))
 
     def _answered(
         self,
@@ -201,7 +215,7 @@ class Engine:
 
     def run(self, saga: Saga[T], deadline: float, done: Callable[[T | ChargingError], None]) -> None:
         """Run any saga over this engine's store and lanes."""
-        start(saga, self.store, self.conductor, deadline, done)
+        start(saga, self.store, self.conductor, deadline, done, self.offload)
 
     # Where things are
 

@@ -55,8 +55,36 @@ class Apply(NamedTuple):
     apply: Callable[[Any, int], object]
 
 
-Request = Read | Commit | Scan | Outbox | Apply
+class Calls(NamedTuple):
+    """Several calls of the store at once, each with its own `done`; the result is the list of their outcomes."""
+
+    calls: tuple[Callable[[Store, Callable[[Any], None]], None], ...]
+
+
+class Offload(NamedTuple):
+    """Work that would block the loop, such as reading files; the result is what it returned.
+
+    What it raises is raised inside the saga.
+    """
+
+    work: Callable[[], object]
+
+
+Request = Read | Commit | Scan | Outbox | Apply | Calls | Offload
 Saga = Generator[Request, Any, T]
+
+
+Offloader = Callable[[Callable[[], object], Callable[[object], None]], None]
+"""Runs work off the loop, then calls back on the loop with what it returned, or with the exception that it raised."""
+
+
+def run_at_once(work: Callable[[], object], done: Callable[[object], None]) -> None:
+    """The `Offloader` of those who have no loop."""
+    try:
+        result = work()
+    except Exception as error:
+        result = error
+    done(result)
 
 
 class _SagaJob:
@@ -87,7 +115,7 @@ class _SagaJob:
 class _Run:
     """One saga under way."""
 
-    __slots__ = ("_conductor", "_deadline", "_done", "_got", "_missing", "_saga", "_store")
+    __slots__ = ("_conductor", "_deadline", "_done", "_got", "_missing", "_offload", "_saga", "_store")
 
     def __init__(
         self,
@@ -96,8 +124,10 @@ class _Run:
         conductor: Conductor,
         deadline: float,
         done: Callable[[Any], None],
+        offload: Offloader,
     ) -> None:
         self._saga = saga
+        self._offload = offload
         self._store = store
         self._conductor = conductor
         self._deadline = deadline
@@ -110,7 +140,7 @@ class _Run:
         try:
             if isinstance(value, StoreFailure):
                 request = self._saga.throw(StoreUnavailable(value.detail))
-            elif isinstance(value, ChargingError):
+            elif isinstance(value, Exception):
                 request = self._saga.throw(value)
             else:
                 request = self._saga.send(value)
@@ -135,8 +165,33 @@ class _Run:
             store.commit(request.partition, (request.transaction,), self._on_commit)
         elif isinstance(request, Scan):
             store.scan(request.partition, request.name, request.after, request.limit, self.resume)
-        else:
+        elif isinstance(request, Outbox):
             store.outbox(request.partition, request.after, request.limit, self.resume)
+        elif isinstance(request, Calls):
+            self._call_all(request)
+        else:
+            self._offload(request.work, self.resume)
+
+    def _call_all(self, request: Calls) -> None:
+        """All at once; the saga goes on when the last has answered, also where an early one failed."""
+        outcomes: list[Any] = [None] * len(request.calls)
+        open_calls = len(outcomes)
+
+        def receiver(place: int) -> Callable[[Any], None]:
+            def receive(outcome: Any) -> None:
+                nonlocal open_calls
+                outcomes[place] = outcome
+                open_calls -= 1
+                if open_calls == 0:
+                    failed = [one for one in outcomes if isinstance(one, StoreFailure)]
+                    self.resume(failed[0] if failed else outcomes)
+
+            return receive
+
+        if not outcomes:
+            self.resume(outcomes)
+        for place, call in enumerate(request.calls):
+            call(self._store, receiver(place))
 
     def _read(self, request: Read) -> None:
         by_partition: dict[int, list[bytes]] = {}
@@ -166,7 +221,12 @@ class _Run:
 
 
 def start(
-    saga: Saga[T], store: Store, conductor: Conductor, deadline: float, done: Callable[[T | ChargingError], None]
+    saga: Saga[T],
+    store: Store,
+    conductor: Conductor,
+    deadline: float,
+    done: Callable[[T | ChargingError], None],
+    offload: Offloader = run_at_once,
 ) -> None:
     """Run a saga; `done` gets its return value or the `ChargingError` that ended it."""
-    _Run(saga, store, conductor, deadline, done).resume(None)
+    _Run(saga, store, conductor, deadline, done, offload).resume(None)

@@ -77,3 +77,8 @@ class BlockingStore:
         """See `Store.trim`."""
         outcome: StoreFailure | None = self.wait(lambda done: self.store.trim(partition, upto, done))
         return outcome
+
+    def outbox_length(self) -> int | StoreFailure:
+        """See `Store.outbox_length`."""
+        outcome: int | StoreFailure = self.wait(self.store.outbox_length)
+        return outcome

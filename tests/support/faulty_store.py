@@ -127,3 +127,7 @@ class FaultyStore:
     def trim(self, partition: int, upto: int, done: Callable[[StoreFailure | None], None]) -> None:
         """See `Store.trim`."""
         self.inner.trim(partition, upto, self._tell(done))
+
+    def outbox_length(self, done: Callable[[int | StoreFailure], None]) -> None:
+        """See `Store.outbox_length`."""
+        self.inner.outbox_length(self._tell(done))

@@ -430,6 +430,17 @@ class StoreKit:
         assert calls.events(after=1, limit=1) == [OutboxItem(2, b"2")]
         assert calls.events(after=3) == []
 
+    def test_the_length_of_the_outbox_counts_what_waits_in_all_partitions(self, calls: Calls) -> None:
+        assert calls.outbox_length() == 0
+        calls.commit(PARTITION, [Transaction((), (b"1", b"2", b"3"))])
+        calls.commit(PARTITION + 1, [Transaction((), (b"4",))])
+        assert calls.outbox_length() == 4
+        calls.trim(PARTITION, 2)
+        assert calls.outbox_length() == 2
+        calls.trim(PARTITION, 3)
+        calls.trim(PARTITION + 1, 1)
+        assert calls.outbox_length() == 0
+
     def test_a_trim_forgets_up_to_and_including(self, calls: Calls) -> None:
         calls.write(events=(b"1", b"2", b"3"))
         assert calls.trim(1, 2) is None
