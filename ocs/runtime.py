@@ -57,6 +57,8 @@ class StoreRuntime:
         self.store = store
         self.clock = clock
         self.mode: Literal["server", "command"] = mode
+        self.worker_id: str = os.urandom(8).hex()
+        """Names this start of this process among all that share the store; a restarted worker has another one."""
         self._loop = loop
         self._problems: list[str] = []
         conductor = Conductor(store, clock.utc_us, loop.time, loop.call_later, self._report)
