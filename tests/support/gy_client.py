@@ -443,6 +443,11 @@ class GyClient:
         """For `select`."""
         return self._socket.fileno()
 
+    def take_socket(self) -> socket.socket:
+        """The socket itself, for one who reads and writes it from now on; the client still closes it."""
+        assert not self._buffer
+        return self._socket
+
     def has_message(self) -> bool:
         """Whether a whole message has been received beyond the last one that was taken."""
         return len(self._buffer) >= 20 and len(self._buffer) >= int.from_bytes(self._buffer[1:4], "big")

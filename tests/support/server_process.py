@@ -133,6 +133,10 @@ class Server(Operator, DemoServer):
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
+    def is_running(self) -> bool:
+        """Whether the process lives."""
+        return self._process is not None and self._process.poll() is None
+
     @property
     def pid(self) -> int:
         assert self._process is not None
