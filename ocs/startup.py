@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 DISTRIBUTION = "tollgate-ocs"
 PACKAGES = ("ocs", "protocols", "balance", "tariffs", "cython_ext")
-EXTENSIONS = ("cython_ext._avp",)
+EXTENSIONS = ("cython_ext._avp", "cython_ext._credit")
 MINIMUM_PYTHON = (3, 11)
 
 

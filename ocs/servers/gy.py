@@ -64,13 +64,14 @@ __all__ = [
     "to_charging",
 ]
 
-_KIND_OF = {
+KIND_OF = {
     SubscriptionIdType.END_USER_E164: "e164",
     SubscriptionIdType.END_USER_IMSI: "imsi",
     SubscriptionIdType.END_USER_SIP_URI: "sip",
     SubscriptionIdType.END_USER_NAI: "nai",
     SubscriptionIdType.END_USER_PRIVATE: "private",
 }
+"""The engine's kind of identity by Subscription-Id-Type."""
 
 _KNOWN_REASONS = {int(reason): reason for reason in Reason if reason not in (Reason.NONE, Reason.UNKNOWN)}
 
@@ -205,7 +206,7 @@ def _refund_token(ccr: CreditControlRequest) -> bytes | None:
 
 def _identities(ccr: CreditControlRequest, profile: PeerProfile) -> tuple[Identity, ...]:
     """Usable identities, each once, in the profile's order; those of one kind in the order received."""
-    found = [normalise(_KIND_OF[one.type], one.data, profile.reduce_uris) for one in ccr.subscriptions]
+    found = [normalise(KIND_OF[one.type], one.data, profile.reduce_uris) for one in ccr.subscriptions]
     if ccr.user_name:
         found.append(normalise("username", ccr.user_name))
     order = profile.identity_order
@@ -249,10 +250,16 @@ def _of_messages(service: ServiceRequest, messages: int) -> ServiceRequest:
 
 
 def _reason(service: MultipleServices) -> Reason:
-    """The reason that decides, else the first: in the group before those in its used units (credit-control.md §7)."""
-    numbers = [*service.reporting_reasons, *(one for used in service.used for one in used.reporting_reasons)]
+    """Those in the group stand before those in its used units (credit-control.md §7)."""
+    return reason_of([*service.reporting_reasons, *(one for used in service.used for one in used.reporting_reasons)])
+
+
+def reason_of(numbers: Sequence[int]) -> Reason:
+    """The reason that decides among the Reporting-Reasons of an MSCC, else the first (credit-control.md §7)."""
     if not numbers:
         return Reason.NONE
+    if len(numbers) == 1:
+        return _KNOWN_REASONS.get(numbers[0], Reason.UNKNOWN)
     reasons = [_KNOWN_REASONS.get(number, Reason.UNKNOWN) for number in numbers]
     return next((reason for reason in _DECISIVE if reason in reasons), reasons[0])
 

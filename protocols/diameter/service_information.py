@@ -10,7 +10,7 @@ stands as hexadecimal digits under its name with `_raw` at the end, and rules on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from protocols.diameter import dictionary as d
@@ -28,6 +28,33 @@ class Field(NamedTuple):
 
 
 Table = dict[int, "Field | Table"]
+
+
+class RatingContext(Mapping[str, object]):
+    """The rating context of a CCR, gathered when it is asked for the first time: most tariffs never ask."""
+
+    __slots__ = ("_avps", "_gathered")
+
+    def __init__(self, avps: Sequence[Avp]) -> None:
+        self._avps = avps
+        self._gathered: dict[str, object] | None = None
+
+    def _context(self) -> dict[str, object]:
+        if self._gathered is None:
+            self._gathered = rating_context(self._avps)
+        return self._gathered
+
+    def __getitem__(self, name: str) -> object:
+        return self._context()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._context())
+
+    def __len__(self) -> int:
+        return len(self._context())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._context()!r})"
 
 
 def rating_context(avps: Iterable[Avp]) -> dict[str, object]:

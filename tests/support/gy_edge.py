@@ -6,6 +6,7 @@ from typing import Any
 
 from ocs.charging.requests import ChargingRequest, Outcome, QuotaKey, Result, ServiceOutcome
 from ocs.servers.gy import GySettings, PeerProfile, build_refusal, from_outcome, read_request, to_charging
+from ocs.servers.gy_regular import RegularGy
 from protocols.diameter.answers import Local
 from protocols.diameter.avp import decode_message
 from protocols.diameter.credit_control import InvalidRequestError
@@ -27,13 +28,18 @@ def read(data: bytes, **profile: Any) -> CreditControlRequest:
 
 
 def charging(data: bytes, **profile: Any) -> ChargingRequest:
-    """The engine's request for a CCR."""
-    ccr, used = read_request(decode_message(data), settings(**profile))
-    return to_charging(ccr, used)
+    """The engine's request for a CCR, by the short way too if the CCR may take it."""
+    message, known = decode_message(data), settings(**profile)
+    ccr, used = read_request(message, known)
+    request = to_charging(ccr, used)
+    short = RegularGy(known, LOCAL).read(message)
+    assert short is None or short[0] == request
+    return request
 
 
 def refused(data: bytes, **profile: Any) -> InvalidRequestError:
-    """The error of a CCR that must be refused."""
+    """The error of a CCR that must be refused, and never takes the short way."""
+    assert RegularGy(settings(**profile), LOCAL).read(decode_message(data)) is None
     try:
         read(data, **profile)
     except InvalidRequestError as error:
@@ -47,10 +53,14 @@ def refusal(data: bytes, **profile: Any) -> Answer:
 
 
 def answered(data: bytes, outcome: Outcome, **profile: Any) -> Answer:
-    """The CCA for an outcome."""
-    message = decode_message(data)
-    ccr, used = read_request(message, settings(**profile))
-    return Answer(from_outcome(message, ccr, outcome, used, LOCAL))
+    """The CCA for an outcome, by the short way too if it may take it."""
+    message, known = decode_message(data), settings(**profile)
+    ccr, used = read_request(message, known)
+    answer = from_outcome(message, ccr, outcome, used, LOCAL)
+    regular = RegularGy(known, LOCAL)
+    short = regular.read(message)
+    assert short is None or regular.answer(message, short[1], outcome) in (None, answer)
+    return Answer(answer)
 
 
 def outcome(*services: ServiceOutcome, result: Result = Result.SUCCESS, **fields: Any) -> Outcome:
