@@ -15,7 +15,7 @@ DOCS_VENV := .venv-docs
 
 help:
 	@echo "demo        a whole charged session, played by a foreign Diameter client"
-	@echo "test        everything that needs no foreign tool"
+	@echo "test        everything that needs no foreign witness; unpacks Redis if the machine has none"
 	@echo "test-peers  foreign clients and witnesses (python-diameter, tshark)"
 	@echo "check       linters, types, import contracts, generated files"
 	@echo "soak        the long fuzz run"
