@@ -6,7 +6,7 @@ invariants of LEDGER §7 at every stroke; a broken one is our bug and stops the 
 
 from __future__ import annotations
 
-import msgspec
+from copy import copy
 
 from balance.account import MAIN_BUCKET, MAX_BUCKETS, Account, Bucket, BucketKind, Retired
 from balance.ledger import Cause, Entry, Verb
@@ -24,9 +24,10 @@ class Posting:
     """Changes to one account, with the entries that explain them."""
 
     def __init__(self, account: Account, now_s: int) -> None:
-        buckets = [msgspec.structs.replace(bucket) for bucket in account.buckets]
-        retired = [msgspec.structs.replace(row) for row in account.retired]
-        self.account = msgspec.structs.replace(account, buckets=buckets, retired=retired)
+        self.account = account = copy(account)
+        account.buckets = [copy(bucket) for bucket in account.buckets]
+        if account.retired:
+            account.retired = [copy(row) for row in account.retired]
         self.now_s = now_s
         self.entries: list[Entry] = []
 

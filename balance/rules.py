@@ -7,7 +7,6 @@ money pays for. So a report never rounds twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from balance.account import MAIN_BUCKET, Account, Bucket, BucketKind
@@ -15,6 +14,9 @@ from balance.integers import div_floor
 from balance.ledger import Cause
 from balance.posting import InvariantError, Posting
 from balance.reservation import Hold, Reservation
+
+MONEY = int(BucketKind.MONEY)
+OCTETS = int(BucketKind.OCTETS)
 
 
 class Pricing(Protocol):
@@ -69,30 +71,45 @@ class Grant(NamedTuple):
     """Earliest end of a held bucket; 0: none ends."""
 
 
-def _in_order(buckets: Iterable[Bucket]) -> list[Bucket]:
-    return sorted(buckets, key=lambda b: (b.priority, b.valid_until_s or 2**62, b.id))
+def _order(bucket: Bucket) -> tuple[int, int, int]:
+    return bucket.priority, bucket.valid_until_s or 2**62, bucket.id
 
 
 def drawable(account: Account, kind: int, scope: Scope, now_s: int) -> list[Bucket]:
     """Buckets of a kind that may pay for `scope` now, in the order of spending."""
-    return _in_order(
-        bucket
-        for bucket in account.buckets
-        if bucket.kind == kind
-        and not bucket.expired_at(now_s)
-        and bucket.pays_for(scope.service_context, scope.rating_group)
-    )
+    context, group = scope
+    found: list[Bucket] = []
+    # Conditions written out: this loop is where a rich account spends its time.
+    for bucket in account.buckets:
+        if bucket.kind != kind:
+            continue
+        if bucket.valid_until_s and now_s >= bucket.valid_until_s:
+            continue
+        if bucket.service_context and bucket.service_context != context:
+            continue
+        if bucket.rating_group not in (-1, group):
+            continue
+        found.append(bucket)
+    if len(found) > 1:
+        found.sort(key=_order)
+    return found
+
+
+def _free(buckets: list[Bucket]) -> int:
+    free = 0
+    for bucket in buckets:
+        free += bucket.posted - bucket.reserved
+    return free
 
 
 def free_units(account: Account, kind: int, scope: Scope, now_s: int) -> int:
     """Units of a kind that are neither spent nor reserved."""
-    return sum(bucket.free for bucket in drawable(account, kind, scope, now_s))
+    return _free(drawable(account, kind, scope, now_s))
 
 
 def free_money(account: Account, scope: Scope, now_s: int) -> int:
     """Micro-units that may be reserved now: A of the buckets that may pay, plus the credit limit; never negative."""
-    free = sum(bucket.free for bucket in drawable(account, BucketKind.MONEY, scope, now_s))
-    return max(0, free + account.credit_limit_micros)
+    return max(0, _free(drawable(account, MONEY, scope, now_s)) + account.credit_limit_micros)
 
 
 def settle(
@@ -115,18 +132,22 @@ def settle(
     taken, rest = _take_held_units(posting, reservation, billed)
     inside = min(rest, reservation.money_units)
     beyond = rest - inside
-    before = accumulator.paid
-    cost = pricing.cost_micros(before + inside) - pricing.cost_micros(before)
-    _pay_from_holds(posting, reservation, cost)
+    cost = 0
+    if inside:
+        cost = pricing.cost_micros(accumulator.paid + inside) - pricing.cost_micros(accumulator.paid)
+        accumulator.paid += inside
+        _pay_from_holds(posting, reservation, cost)
     release(posting, reservation)
-    over_taken, over_money_units = _take_free_units(posting, pricing.unit, scope, beyond)
-    accumulator.paid += inside + over_money_units
-    over_cost = pricing.cost_micros(accumulator.paid) - pricing.cost_micros(before + inside)
+    if not beyond:
+        return Settlement(billed, tuple(taken), inside, cost, 0, 0, 0)
+    over_taken, over_units = _take_free_units(posting, pricing.unit, scope, beyond)
+    over_cost = pricing.cost_micros(accumulator.paid + over_units) - pricing.cost_micros(accumulator.paid)
+    accumulator.paid += over_units
     uncollected = _pay_over_use(posting, scope, over_cost, overuse_floor_micros)
     return Settlement(
         billed=billed,
         from_buckets=tuple(taken + over_taken),
-        money_units=inside + over_money_units,
+        money_units=inside + over_units,
         debited_micros=cost + over_cost - uncollected,
         over_use_units=beyond,
         over_use_micros=over_cost - uncollected,
@@ -150,7 +171,7 @@ def _take_held_units(posting: Posting, reservation: Reservation, billed: int) ->
     for hold in reservation.holds:
         bucket = posting.bucket(hold.bucket)
         amount = min(rest, hold.amount)
-        if bucket.kind == BucketKind.MONEY or amount == 0:
+        if bucket.kind == MONEY or amount == 0:
             continue
         posting.debit_reserved(bucket, amount)
         hold.amount -= amount
@@ -164,7 +185,7 @@ def _pay_from_holds(posting: Posting, reservation: Reservation, cost_micros: int
     for hold in reservation.holds:
         bucket = posting.bucket(hold.bucket)
         amount = min(rest, hold.amount)
-        if bucket.kind != BucketKind.MONEY or amount == 0:
+        if bucket.kind != MONEY or amount == 0:
             continue
         posting.debit_reserved(bucket, amount)
         hold.amount -= amount
@@ -189,7 +210,7 @@ def _take_free_units(posting: Posting, unit: int, scope: Scope, units: int) -> t
 def _pay_over_use(posting: Posting, scope: Scope, cost_micros: int, floor_micros: int | None) -> int:
     """Debit over-use from free money, the remainder from the main bucket; gives what the floor kept uncollected."""
     rest = cost_micros
-    for bucket in drawable(posting.account, BucketKind.MONEY, scope, posting.now_s):
+    for bucket in drawable(posting.account, MONEY, scope, posting.now_s):
         amount = min(rest, bucket.free)
         if amount > 0:
             posting.debit_free(bucket, amount, Cause.OVER_USE)
@@ -215,8 +236,10 @@ def reserve(
         raise InvariantError(f"account {posting.account.id}: reserve over an open reservation")
     accumulator = reservation.accumulator(pricing.version, pricing.row)
     now_s = posting.now_s
-    stock = free_units(posting.account, pricing.unit, scope, now_s)
-    money = free_money(posting.account, scope, now_s)
+    units_buckets = drawable(posting.account, pricing.unit, scope, now_s)
+    money_buckets = drawable(posting.account, MONEY, scope, now_s)
+    stock = _free(units_buckets)
+    money = max(0, _free(money_buckets) + posting.account.credit_limit_micros)
     owed = pricing.billed(accumulator.used)
     demand = pricing.billed(accumulator.used + want) - owed
     from_stock = min(stock, demand)
@@ -229,12 +252,20 @@ def reserve(
         from_money = demand - from_stock
     if units < least or units <= 0:
         return None
-    cost = pricing.cost_micros(accumulator.paid + from_money) - pricing.cost_micros(accumulator.paid)
-    held = _hold_units(posting, reservation, pricing.unit, scope, from_stock)
-    held += _hold_money(posting, reservation, scope, cost)
+    cost = 0
+    held: list[Bucket] = []
+    if from_stock:
+        _hold_units(posting, reservation, units_buckets, from_stock, held)
+    if from_money:
+        cost = pricing.cost_micros(accumulator.paid + from_money) - pricing.cost_micros(accumulator.paid)
+        _hold_money(posting, reservation, money_buckets, cost, held)
     reservation.money_units = from_money
-    ends = [bucket.valid_until_s for bucket in held if bucket.valid_until_s]
-    return Grant(units, cost, min(ends, default=0))
+    valid_until_s = 0
+    for bucket in held:
+        end_s = bucket.valid_until_s
+        if end_s and (valid_until_s == 0 or end_s < valid_until_s):
+            valid_until_s = end_s
+    return Grant(units, cost, valid_until_s)
 
 
 def _partial_units(pricing: Pricing, used: int, from_stock: int, from_money: int) -> int:
@@ -242,51 +273,49 @@ def _partial_units(pricing: Pricing, used: int, from_stock: int, from_money: int
 
     A step that is covered in part buys nothing, since the whole of it would be billed.
     """
-    if pricing.unit == BucketKind.OCTETS:
+    if pricing.unit == OCTETS:
         return from_stock + from_money
     covered = div_floor(pricing.billed(used) + from_stock + from_money, pricing.step) * pricing.step
     return div_floor(covered - used, pricing.step) * pricing.step
 
 
-def _hold_units(posting: Posting, reservation: Reservation, unit: int, scope: Scope, units: int) -> list[Bucket]:
-    held: list[Bucket] = []
-    rest = units
-    for bucket in drawable(posting.account, unit, scope, posting.now_s):
-        amount = min(rest, bucket.free)
-        if amount > 0:
-            posting.reserve(bucket, amount)
-            reservation.holds.append(Hold(bucket.id, amount))
-            held.append(bucket)
-            rest -= amount
+def _hold_units(
+    posting: Posting, reservation: Reservation, buckets: list[Bucket], units: int, held: list[Bucket]
+) -> None:
+    """Hold units in bucket order; what was taken from is added to `held`."""
+    rest = _hold(posting, reservation, buckets, units, held)
     if rest:
         raise InvariantError(f"account {posting.account.id}: {rest} units promised and not there")
-    return held
 
 
-def _hold_money(posting: Posting, reservation: Reservation, scope: Scope, cost_micros: int) -> list[Bucket]:
+def _hold_money(
+    posting: Posting, reservation: Reservation, buckets: list[Bucket], cost_micros: int, held: list[Bucket]
+) -> None:
     """Hold money in bucket order; what is still short comes out of the main bucket's credit limit."""
-    held: list[Bucket] = []
-    rest = cost_micros
-    for bucket in drawable(posting.account, BucketKind.MONEY, scope, posting.now_s):
-        amount = min(rest, bucket.free)
-        if amount > 0:
-            posting.reserve(bucket, amount)
-            reservation.holds.append(Hold(bucket.id, amount))
-            held.append(bucket)
-            rest -= amount
+    rest = _hold(posting, reservation, buckets, cost_micros, held)
     if rest:
         posting.reserve(posting.bucket(MAIN_BUCKET), rest)
         reservation.holds.append(Hold(MAIN_BUCKET, rest))
-    return held
+
+
+def _hold(posting: Posting, reservation: Reservation, buckets: list[Bucket], amount: int, held: list[Bucket]) -> int:
+    rest = amount
+    for bucket in buckets:
+        part = min(rest, bucket.posted - bucket.reserved)
+        if part > 0:
+            posting.reserve(bucket, part)
+            reservation.holds.append(Hold(bucket.id, part))
+            held.append(bucket)
+            rest -= part
+    return rest
 
 
 def can_buy(account: Account, reservation: Reservation, pricing: Pricing, units: int, scope: Scope, now_s: int) -> bool:
     """Whether what is left after the grant covers `units` more (first half of the final-unit rule, CC-086)."""
-    accumulator = reservation.accumulator(pricing.version, pricing.row)
     need = units - free_units(account, pricing.unit, scope, now_s)
     if need <= 0:
         return True
-    before = accumulator.paid + reservation.money_units
+    before = reservation.accumulator(pricing.version, pricing.row).paid + reservation.money_units
     price = pricing.cost_micros(before + need) - pricing.cost_micros(before)
     return price <= free_money(account, scope, now_s)
 
@@ -296,7 +325,7 @@ def others_hold(account: Account, own: dict[int, int], unit: int, scope: Scope, 
 
     Every drawable bucket is looked at: when a grant was cut, all of them together are what limited it (LEDGER §7.5).
     """
-    for kind in (unit, BucketKind.MONEY):
+    for kind in (unit, MONEY):
         for bucket in drawable(account, kind, scope, now_s):
             if bucket.reserved > own.get(bucket.id, 0):
                 return True
@@ -338,7 +367,7 @@ def debit_money(posting: Posting, micros: int, scope: Scope, cause: Cause) -> li
     """Debit an amount that is known to be covered, in bucket order, the credit limit last; gives (bucket, amount)."""
     taken: list[tuple[int, int]] = []
     rest = micros
-    for bucket in drawable(posting.account, BucketKind.MONEY, scope, posting.now_s):
+    for bucket in drawable(posting.account, MONEY, scope, posting.now_s):
         amount = min(rest, bucket.free)
         if amount > 0:
             posting.debit_free(bucket, amount, cause)

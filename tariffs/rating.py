@@ -12,18 +12,39 @@ intermediate product is price times billed units: within the limits below 2^126.
 
 from __future__ import annotations
 
-from tariffs.integers import div_ceil, div_floor
+import os
+from typing import TYPE_CHECKING
+
+from tariffs.integers import div_floor
 from tariffs.model import MAX_COST_MICROS, MAX_UNITS, Tariff
+
+if TYPE_CHECKING or os.environ.get("OCS_PURE") == "1":
+    from tariffs._price_reference import Price
+else:
+    try:
+        from cython_ext._rating import Price
+    except ImportError as error:
+        raise ImportError(
+            "the compiled rating cython_ext._rating is missing: build it with `pip install -e .`, "
+            "or set OCS_PURE=1 to run the slow readable twin"
+        ) from error
+
+__all__ = ["Price", "affordable_units", "billed_units", "cost_between", "cost_micros", "max_units", "price_of"]
+
+
+def price_of(tariff: Tariff) -> Price:
+    """The arithmetic of a tariff, for who asks it often."""
+    return Price(tariff.price_micros, tariff.per, tariff.step)
 
 
 def billed_units(tariff: Tariff, total: int) -> int:
     """Return the cumulative units that are billed for `total` used ones: whole started steps, in units of the tariff."""
-    return div_ceil(total, tariff.step) * tariff.step
+    return price_of(tariff).billed_units(total)
 
 
 def cost_micros(tariff: Tariff, total: int) -> int:
     """Return the cumulative cost, in micro-units, of `total` units: billed units × price / per, rounded up once."""
-    return div_ceil(billed_units(tariff, total) * tariff.price_micros, tariff.per)
+    return price_of(tariff).cost_micros(total)
 
 
 def cost_between(tariff: Tariff, before: int, after: int) -> int:
@@ -35,22 +56,9 @@ def affordable_units(tariff: Tariff, before: int, money_micros: int, most: int) 
     """Return how many of `most` further units the money pays for after `before` cumulative units.
 
     All of `most` if their added cost fits; else the largest multiple of the step whose added cost fits, 0 if none does
-    (CC-086, CC-087). What costs nothing needs no money, so a price of 0 gives `most` even to an account in debt; at any
-    other price negative money buys nothing.
+    (CC-086, CC-087).
     """
-    if most <= 0:
-        return 0
-    if tariff.price_micros == 0:
-        return most
-    if money_micros < 0:
-        return 0
-    already = cost_micros(tariff, before)
-    if cost_micros(tariff, before + most) - already <= money_micros:
-        return most
-    # cost(b + n) = ceil((billed(b) + n) * price / per) for whole steps n, and a rounded-up amount fits a whole number
-    # exactly when the amount itself does; so the division can be turned around without losing a unit.
-    payable = div_floor((already + money_micros) * tariff.per, tariff.price_micros)
-    return div_floor(payable - billed_units(tariff, before), tariff.step) * tariff.step
+    return price_of(tariff).affordable_units(before, money_micros, most)
 
 
 def max_units(tariff: Tariff) -> int:

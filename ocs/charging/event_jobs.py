@@ -171,8 +171,8 @@ class EventJob:
             return _Refused(Result.AUTHORIZATION_REJECTED, service, "the plan denies this event for good")
         if rule.tariff is None:
             return _Priced(service, None, 0)
-        pricing = TariffPricing(version, rule.tariff)
-        unit = UnitKind(pricing.unit)
+        pricing = self.charger.catalogues.pricing(version, rule.tariff.index)
+        unit = pricing.kind
         asked = service.requested or Units()
         if asked.money_micros is not None:
             return _Refused(Result.INVALID_VALUE, service, "money was requested", "requested_money")

@@ -45,6 +45,13 @@ class KeptOutcome(msgspec.Struct, array_like=True, frozen=True):
     packed: list[Any]
 
 
+_SERVICES, _COST, _BALANCE = 1, 2, 3
+"""Places in a packed outcome."""
+
+AS_NEXT = True
+"""Stands in an older outcome for services that equal the next one's, and for a balance whose sum with the cost does."""
+
+
 def pack(outcome: Outcome) -> list[Any]:
     """The compact form of an outcome."""
     return _trimmed(
@@ -56,13 +63,47 @@ def pack(outcome: Outcome) -> list[Any]:
             outcome.enough_credit,
             outcome.detail,
         ],
-        [None, [], None, None, None, None],
+        _DEFAULTS,
     )
+
+
+_DEFAULTS: list[Any] = [None, [], None, None, None, None]
+
+
+def shorten(older: list[Any], newer: list[Any]) -> None:
+    """Leave out of an outcome what the next one says as well; both in compact form, the next one complete.
+
+    Updates of a session mostly get the same grant, and what they cost is what the balance lost.
+    """
+    if len(older) <= _SERVICES or len(newer) <= _SERVICES:
+        return
+    if older[_SERVICES] and older[_SERVICES] == newer[_SERVICES]:
+        older[_SERVICES] = AS_NEXT
+    if len(older) > _BALANCE and len(newer) > _BALANCE and _total(older) is not None and _total(older) == _total(newer):
+        older[_BALANCE] = AS_NEXT
+
+
+def completed(packed: list[Any], newer: list[Any] | None) -> list[Any]:
+    """An outcome with what `shorten` left out; `newer`: the next one, complete, `None` for the newest."""
+    if newer is None or len(packed) <= _SERVICES:
+        return packed
+    full = list(packed)
+    if full[_SERVICES] is AS_NEXT:
+        full[_SERVICES] = newer[_SERVICES]
+    if len(full) > _BALANCE and full[_BALANCE] is AS_NEXT:
+        full[_BALANCE] = newer[_COST] + newer[_BALANCE] - full[_COST]
+    return full
+
+
+def _total(packed: list[Any]) -> int | None:
+    """What cost and balance add up to, which only top-ups and other sessions change."""
+    cost, balance = packed[_COST], packed[_BALANCE]
+    return None if cost is None or balance is None else cost + balance
 
 
 def unpack(packed: Sequence[Any], currency: int, exponent: int) -> Outcome:
     """The outcome again; money is in the session's currency."""
-    result, services, cost, balance, enough, detail = _filled(packed, [None, [], None, None, None, None])
+    result, services, cost, balance, enough, detail = _filled(packed, _DEFAULTS)
     money = cost is not None or balance is not None
     return Outcome(
         RESULTS[result],

@@ -6,38 +6,35 @@ from collections.abc import Mapping
 
 from balance.account import Account, BucketKind
 from balance.money import MAX_MICROS
+from ocs.charging.requests import UnitKind
 from tariffs.model import Catalogue, Tariff
-from tariffs.rating import affordable_units, billed_units, cost_micros, max_units
+from tariffs.rating import Price, max_units
 
 
-class TariffPricing:
+class TariffPricing(Price):
     """One tariff of one catalogue version."""
 
-    __slots__ = ("_exact", "row", "step", "tariff", "unit", "version")
-
     def __init__(self, version: int, tariff: Tariff) -> None:
+        super().__init__(tariff.price_micros, tariff.per, tariff.step)
         self.version = version
         self.row = tariff.index
         self.unit = int(tariff.unit)
-        self.step = tariff.step
+        self.kind = UnitKind(self.unit)
         self.tariff = tariff
-        self._exact = self.unit == BucketKind.OCTETS
+        self.most = max_units(tariff)
+        """Largest cumulative total that can be priced and stored."""
 
     def billed(self, total: int) -> int:
         """Octets are taken exactly from unit buckets; seconds and events in billed steps (LEDGER §7.1)."""
-        return total if self._exact else billed_units(self.tariff, total)
-
-    def cost_micros(self, units: int) -> int:
-        """Cumulative cost of units that money pays for."""
-        return cost_micros(self.tariff, units)
+        return total if self.unit == BucketKind.OCTETS else self.billed_units(total)
 
     def affordable(self, before: int, money_micros: int, most: int) -> int:
         """What the money buys on top of `before`."""
-        return affordable_units(self.tariff, before, money_micros, most)
+        return self.affordable_units(before, money_micros, most)
 
     def accepts(self, total: int) -> bool:
         """Whether a cumulative total of units can be priced and stored."""
-        return total <= max_units(self.tariff)
+        return total <= self.most
 
 
 def can_debit(account: Account, pricing: TariffPricing, total: int) -> bool:
@@ -47,8 +44,11 @@ def can_debit(account: Account, pricing: TariffPricing, total: int) -> bool:
     """
     if not pricing.accepts(total):
         return False
-    spent = sum(bucket.debited for bucket in account.money())
-    return spent + pricing.cost_micros(total) <= MAX_MICROS
+    spent = pricing.cost_micros(total)
+    for bucket in account.buckets:
+        if bucket.kind == BucketKind.MONEY:
+            spent += bucket.debited
+    return spent <= MAX_MICROS
 
 
 class CatalogueNotLoaded(LookupError):
@@ -60,6 +60,7 @@ class Catalogues:
 
     def __init__(self, versions: Mapping[int, Catalogue], current: int) -> None:
         self._versions = dict(versions)
+        self._pricings: dict[tuple[int, int], TariffPricing] = {}
         self.current = self.version(current)
 
     def version(self, number: int) -> Catalogue:
@@ -70,5 +71,8 @@ class Catalogues:
         return catalogue
 
     def pricing(self, version: int, row: int) -> TariffPricing:
-        """The price that a document pinned."""
-        return TariffPricing(version, self.version(version).tariff(row))
+        """The price row that a document pins."""
+        found = self._pricings.get((version, row))
+        if found is None:
+            found = self._pricings[(version, row)] = TariffPricing(version, self.version(version).tariff(row))
+        return found

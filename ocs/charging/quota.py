@@ -15,6 +15,8 @@ from tariffs.model import FinalUnitAction, FinalUnitPolicy, Tariff
 
 MAX_UNSIGNED32 = 2**32 - 1
 
+NO_KINDS: frozenset[UnitKind] = frozenset()
+
 
 class Refusal(NamedTuple):
     """Why no quota can be computed for a request."""
@@ -36,21 +38,21 @@ class GrantDecision(NamedTuple):
     final: FinalUnit | None = None
 
 
-def wanted_units(service: ServiceRequest, tariff: Tariff, messages: int | None) -> int | Refusal:
+def wanted_units(service: ServiceRequest, pricing: TariffPricing, messages: int | None) -> int | Refusal:
     """Units to try for: the server's size capped by what was asked and by the tariff's maximum (CC-064…CC-066, CC-010).
 
     Events are asked for by number and are not cut: n messages are granted whole or not at all.
     """
-    unit = UnitKind(int(tariff.unit))
+    unit, tariff = pricing.kind, pricing.tariff
     asked_for = service.requested
-    kinds = asked_for.kinds() if asked_for is not None else frozenset()
+    kinds = asked_for.kinds() if asked_for is not None else NO_KINDS
     if UnitKind.MONEY in kinds:
         return Refusal(Result.INVALID_VALUE, "requested_money", "money was requested, the tariff grants units")
     if len(kinds) == 1 and unit not in kinds:
         (kind,) = kinds
         why = f"{kind.name.lower()} were requested, tariff {tariff.name} counts {unit.name.lower()}"
         return Refusal(Result.RATING_FAILED, "requested_unit", why)
-    asked = (asked_for.of(unit) if asked_for is not None else None) or 0
+    asked = (asked_for.of(unit) if asked_for is not None and kinds else None) or 0
     if unit is UnitKind.EVENTS:
         want = asked or messages or tariff.default_quota
     else:
@@ -116,9 +118,10 @@ def _is_last(posting: Posting, state: KeyState, pricing: TariffPricing, scope: r
 def _validity_s(posting: Posting, tariff: Tariff, grant: rules.Grant) -> int:
     """Validity-Time, cut where a held bucket or the account ends (CC-090); at least one second."""
     validity_s = tariff.validity_s
-    for end_s in (grant.valid_until_s, posting.account.expires_s):
-        if end_s:
-            validity_s = min(validity_s, end_s - posting.now_s)
+    if grant.valid_until_s:
+        validity_s = min(validity_s, grant.valid_until_s - posting.now_s)
+    if posting.account.expires_s:
+        validity_s = min(validity_s, posting.account.expires_s - posting.now_s)
     return max(1, validity_s)
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from balance.ledger import Entry, Event, UsageLine
-from ocs.charging.requests import ChargingRequest, ServiceRequest, UnitKind
+from ocs.charging.requests import ChargingRequest, RequestKind, ServiceRequest, UnitKind
 
 MAX_STORED = 2**63 - 1
 """Widest amount in a document; a larger report is recorded as this."""
 
 
+_KIND_NAMES = {kind: kind.name.lower() for kind in RequestKind}
+
+
 def request_name(request: ChargingRequest) -> str:
     """E.g. `update #2`."""
-    return f"{request.kind.name.lower()} #{request.number}"
+    return f"{_KIND_NAMES[request.kind]} #{request.number}"
 
 
 def session_event(
@@ -50,17 +53,24 @@ def session_event(
 
 def used_of(service: ServiceRequest, unit: UnitKind) -> int:
     """Units of one kind in all reports of a key (CC-069)."""
-    return sum(units.of(unit) or 0 for units in service.used)
+    total = 0
+    for units in service.used:
+        total += units.of(unit) or 0
+    return total
 
 
 def unrated_of(service: ServiceRequest, rated: UnitKind | None) -> tuple[tuple[int, int], ...]:
     """What was reported in other kinds than the tariff's: recorded, not debited."""
     amounts = []
-    for kind in UnitKind:
-        total = used_of(service, kind)
-        if kind is not rated and total:
-            amounts.append((int(kind), max(-MAX_STORED, min(total, MAX_STORED))))
+    for kind in _KINDS:
+        if kind is not rated:
+            total = used_of(service, kind)
+            if total:
+                amounts.append((int(kind), max(-MAX_STORED, min(total, MAX_STORED))))
     return tuple(amounts)
+
+
+_KINDS = tuple(UnitKind)
 
 
 def orphan_usage(request: ChargingRequest, result: str) -> tuple[UsageLine, ...]:

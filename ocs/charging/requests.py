@@ -101,7 +101,14 @@ class Units(msgspec.Struct, frozen=True):
 
     def kinds(self) -> frozenset[UnitKind]:
         """The kinds that are stated."""
+        if self == NOTHING_STATED:
+            return _NO_KINDS
         return frozenset(kind for kind in UnitKind if self.of(kind) is not None)
+
+
+_NO_KINDS: frozenset[UnitKind] = frozenset()
+
+NOTHING_STATED = Units()
 
 
 class ServiceRequest(msgspec.Struct, frozen=True):

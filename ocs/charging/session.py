@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from balance.reservation import Reservation
-from ocs.charging.kept import KeptOutcome, pack, unpack
+from ocs.charging.kept import KeptOutcome, completed, pack, shorten, unpack
 from ocs.charging.requests import FinalAction, Outcome, QuotaKey
 
 SESSION_SCHEMA = 10
@@ -103,6 +105,12 @@ class Session(msgspec.Struct, array_like=True):
 
     def note(self, kind: int, number: int) -> None:
         """Remember a processed request."""
+        if self.seen:
+            one, low, high = self.seen[-1]
+            if one == kind and number == high + 1:
+                # The next of the highest type, which UPDATE is while a session runs.
+                self.seen[-1] = (one, low, number)
+                return
         if self.was_seen(kind, number):
             return
         merged: list[tuple[int, int, int]] = []
@@ -118,9 +126,11 @@ class Session(msgspec.Struct, array_like=True):
 
     def kept(self, kind: int, number: int) -> tuple[Outcome, bytes] | None:
         """(outcome, digest) of a request, `None` when it is not kept (any more)."""
+        newer: list[Any] | None = None
         for kept in reversed(self.outcomes):
+            newer = completed(kept.packed, newer)
             if kept.kind == kind and kept.number == number:
-                return unpack(kept.packed, self.currency, self.exponent), kept.digest
+                return unpack(newer, self.currency, self.exponent), kept.digest
         return None
 
     def outcomes_since(self, opened_s: int) -> list[KeptOutcome]:
@@ -131,11 +141,18 @@ class Session(msgspec.Struct, array_like=True):
     def keep(self, kind: int, number: int, digest: bytes, now_us: int, outcome: Outcome) -> None:
         """Keep an outcome and forget those that are neither among the last nor young."""
         at_ms = now_us // 1000 - self.opened_s * 1000
-        self.outcomes.append(KeptOutcome(kind, number, digest, at_ms, pack(outcome)))
-        recent = self.outcomes[-OUTCOMES_LAST:]
-        older = self.outcomes[:-OUTCOMES_LAST]
-        young = [one for one in older if at_ms - one.at_ms < OUTCOMES_YOUNG_MS]
-        self.outcomes = (young + recent)[-OUTCOMES_MOST:]
+        packed = pack(outcome)
+        kept = self.outcomes
+        if kept:
+            shorten(kept[-1].packed, packed)
+        kept.append(KeptOutcome(kind, number, digest, at_ms, packed))
+        # Only the oldest go, since each may be told by what it has in common with the next.
+        most = len(kept) - OUTCOMES_LAST
+        gone = max(0, len(kept) - OUTCOMES_MOST)
+        while gone < most and at_ms - kept[gone].at_ms >= OUTCOMES_YOUNG_MS:
+            gone += 1
+        if gone:
+            del kept[:gone]
 
 
 def _close_lowest_gap(ranges: list[tuple[int, int, int]]) -> None:

@@ -16,8 +16,8 @@ from balance.posting import Posting
 from balance.reservation import Reservation
 from balance.rules import Scope, settle
 from ocs.charging import records
-from ocs.charging.pricing import Catalogues, TariffPricing, can_debit
-from ocs.charging.requests import ChargingRequest, Identity, Outcome, RequestKind, Result, ServiceRequest, UnitKind
+from ocs.charging.pricing import Catalogues, can_debit
+from ocs.charging.requests import ChargingRequest, Identity, Outcome, RequestKind, Result, ServiceRequest
 from ocs.charging.session import Session
 from ocs.charging.settings import ChargingSettings
 from ocs.charging.steps import SessionStep, close_session
@@ -388,9 +388,9 @@ def _debit_orphan(
     if rule is None or rule.tariff is None:
         line.why, line.unrated = "no price for this key; recorded, not debited", records.unrated_of(service, None)
         return line
-    pricing = TariffPricing(charger.catalogues.current.version, rule.tariff)
-    used = records.used_of(service, UnitKind(pricing.unit))
-    line.unrated = records.unrated_of(service, UnitKind(pricing.unit))
+    pricing = charger.catalogues.pricing(charger.catalogues.current.version, rule.tariff.index)
+    used = records.used_of(service, pricing.kind)
+    line.unrated = records.unrated_of(service, pricing.kind)
     if not can_debit(posting.account, pricing, used):
         line.why = f"reported use of {used} cannot be priced"
         return line

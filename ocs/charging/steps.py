@@ -33,6 +33,8 @@ from ocs.charging.session import KeyState, Session
 from ocs.charging.settings import ChargingSettings
 from tariffs.model import Action, Catalogue, Plan, Rule, Tariff
 
+SUCCESS = Result.SUCCESS.value
+
 MAX_KEYS = 64
 """Quota keys of one session; a client that opens more gets 5031 for the rest."""
 
@@ -119,7 +121,7 @@ class SessionStep:
                 self._void(state)
             return
         state = state or self._new_key(service.key)
-        used = used_of(service, UnitKind(pricing.unit))
+        used = used_of(service, pricing.kind)
         total = state.reservation.accumulator(pricing.version, pricing.row).used + used
         if not can_debit(self.posting.account, pricing, total):
             self._void(state)
@@ -136,7 +138,7 @@ class SessionStep:
         state.granted = 0
         self.session.cost_micros += settled.debited_micros
         self._pin(state, pricing, line)
-        line.unrated += unrated_of(service, UnitKind(pricing.unit))
+        line.unrated += unrated_of(service, pricing.kind)
         line.money_units_total = state.reservation.accumulator(pricing.version, pricing.row).paid
         line.used, line.billed, line.from_buckets = used, settled.billed, settled.from_buckets
         line.money_units, line.debited_micros = settled.money_units, settled.debited_micros
@@ -185,7 +187,7 @@ class SessionStep:
     def _grant(self, service: ServiceRequest) -> ServiceOutcome:
         line = self._line(service.key)
         state = self.session.key(service.key)
-        if line.result != Result.SUCCESS.value:
+        if line.result != SUCCESS:
             return ServiceOutcome(service.key, Result(line.result), detail="used_units", in_group=service.in_group)
         if not self._wants_quota(service, state):
             return self._answer_without_quota(service, state)
@@ -194,8 +196,8 @@ class SessionStep:
             return self._refuse(service, line, rule)
         if state is None and len(self.session.keys) >= MAX_KEYS:
             return self._refuse(service, line, None)
-        pricing = TariffPricing(self.session.version, rule.tariff)
-        want = quota.wanted_units(service, rule.tariff, self.request.messages)
+        pricing = self._catalogues.pricing(self.session.version, rule.tariff.index)
+        want = quota.wanted_units(service, pricing, self.request.messages)
         if isinstance(want, quota.Refusal):
             line.result, line.why = want.result.value, want.why
             return ServiceOutcome(service.key, want.result, detail=want.detail, in_group=service.in_group)
@@ -244,14 +246,14 @@ class SessionStep:
         line.granted, line.reserved_micros = state.granted, decision.reserved_micros
         line.final = decision.final is not None
         return ServiceOutcome(
-            key=service.key,
-            result=decision.result,
-            unit=UnitKind(pricing.unit) if decision.granted else None,
-            granted=decision.granted,
-            validity_s=decision.validity_s,
-            threshold=decision.threshold,
-            final=decision.final,
-            in_group=service.in_group,
+            service.key,
+            decision.result,
+            pricing.kind if decision.granted else None,
+            decision.granted,
+            decision.validity_s,
+            decision.threshold,
+            decision.final,
+            service.in_group,
         )
 
     # What the documents and the catalogue say
@@ -262,7 +264,7 @@ class SessionStep:
     def _line(self, key: QuotaKey) -> UsageLine:
         line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = UsageLine(key.rating_group, key.service_identifiers, Result.SUCCESS.value)
+            line = self._lines[key] = UsageLine(key.rating_group, key.service_identifiers, SUCCESS)
         return line
 
     def _new_key(self, key: QuotaKey) -> KeyState:
@@ -286,7 +288,7 @@ class SessionStep:
         rule = self._rule(service.key)
         if rule is None or rule.tariff is None or len(self.session.keys) >= MAX_KEYS:
             return None
-        return TariffPricing(self.session.version, rule.tariff)
+        return self._catalogues.pricing(self.session.version, rule.tariff.index)
 
     def _tariff_of(self, state: KeyState) -> Tariff:
         return self._catalogues.version(state.version).tariff(state.row)
@@ -295,8 +297,10 @@ class SessionStep:
 
     def _set_deadline(self) -> None:
         """Tcc: twice the longest validity that is running, else the default (CC-036)."""
-        validities = [s.validity_s for s in self.session.keys if s.granted or s.final >= 0]
-        longest = max((v for v in validities if v), default=0)
+        longest = 0
+        for state in self.session.keys:
+            if state.validity_s > longest and (state.granted or state.final >= 0):
+                longest = state.validity_s
         tcc_s = min(2 * longest if longest else self._settings.default_tcc_s, self._settings.max_tcc_s)
         self.session.deadline_s = self.now_s + tcc_s
 
@@ -318,6 +322,8 @@ def by_key(services: Sequence[ServiceRequest]) -> list[ServiceRequest]:
     Two reports of a key are one: settling them one after the other would release the grant between them, and the second
     would count as over-use. What is asked for is taken from the first that asks.
     """
+    if len(services) == 1:
+        return list(services)
     joined: dict[QuotaKey, ServiceRequest] = {}
     for service in services:
         known = joined.get(service.key)

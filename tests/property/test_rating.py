@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tariffs import _reference, rating
+from cython_ext import _rating as compiled_module
+from tariffs import _price_reference, _reference, rating
 from tariffs.model import MAX_COST_MICROS, MAX_UNITS, Tariff, Unit
 
 
@@ -89,3 +90,25 @@ def test_max_units_is_the_last_that_fits(tariff: Tariff) -> None:
     assert rating.billed_units(tariff, widest) <= MAX_UNITS
     after = widest + 1
     assert rating.billed_units(tariff, after) > MAX_UNITS or rating.cost_micros(tariff, after) > MAX_COST_MICROS
+
+
+@given(
+    st.integers(0, 2**80),
+    st.integers(1, 2**70),
+    st.integers(1, 2**70),
+    UNITS | st.integers(0, 2**70),
+    st.integers(-(2**70), 2**70),
+    st.integers(-3, 2**70),
+)
+@example(2**63 - 1, 1, 1, 2**63 - 1, 2**63 - 1, 2**63 - 1)
+@example(1, 2**63 - 1, 2**63 - 1, 2**63 - 1, 0, 1)
+@example(2**63, 2**63, 2**63, 2**63, 2**63, 2**63)
+def test_the_compiled_price_is_its_twin(
+    price_micros: int, per: int, step: int, before: int, money_micros: int, most: int
+) -> None:
+    # Over the whole range and beyond what fits 63 bits, where the compiled one falls back to wide integers.
+    compiled, twin = compiled_module.Price(price_micros, per, step), _price_reference.Price(price_micros, per, step)
+    assert compiled.billed_units(before) == twin.billed_units(before)
+    assert compiled.cost_micros(before) == twin.cost_micros(before)
+    expected = twin.affordable_units(before, money_micros, most)
+    assert compiled.affordable_units(before, money_micros, most) == expected
