@@ -36,6 +36,8 @@ MAX_FILE_OCTETS = 1024 * 1024
 MAX_SOCKET_PATH_OCTETS = 107
 """Longest path of a unix socket on Linux."""
 
+MAX_PORT = 65535
+
 _IDENTITY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -66,6 +68,12 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     partitions: Annotated[int, Meta(ge=1, le=999)] = 64
     """Partitions of a store that is made; fixed from then on."""
 
+class WorkersSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section `[workers]`: the processes that charge."""
+
+    count: Annotated[int, Meta(ge=1, le=64)] = 1
+    """How many `ocs serve` starts and watches; 1: it charges itself."""
+
 
 class ControlSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Section `[control]`: where operators reach a running server."""
@@ -90,6 +98,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     node: NodeSettings = NodeSettings()
     store: StoreSettings = StoreSettings()
+    workers: WorkersSettings = WorkersSettings()
     control: ControlSettings = ControlSettings()
     diameter: DiameterSettings = DiameterSettings()
     charging: ChargingSettings = ChargingSettings()
@@ -98,6 +107,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Folder of the state. Not a field of the file: from `OCS_HOME`."""
     file: str | None = None
     """The file that was read; `None`: all defaults. Not a field of the file."""
+    worker: int = 0
+    """Number of the worker whose settings these are, from 0. Not a field of the file: from `for_worker`."""
 
     @property
     def store_path(self) -> Path:
@@ -106,10 +117,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def socket_path(self) -> Path:
-        """Path of the control socket."""
+        """Path of this worker's control socket."""
+        return self.socket_path_of(self.worker)
+
+    def socket_path_of(self, worker: int) -> Path:
+        """Path of a worker's control socket: that of the configuration for worker 0, with `.1` appended for worker 1."""
         if self.control.socket:
-            return Path(self.home) / self.control.socket
-        return self.store_path.with_name(self.store_path.name + ".sock")
+            first = Path(self.home) / self.control.socket
+        else:
+            first = self.store_path.with_name(self.store_path.name + ".sock")
+        return first.with_name(f"{first.name}.{worker}") if worker else first
+
+    def socket_paths(self) -> list[Path]:
+        """Paths of the control sockets of all workers, in order."""
+        return [self.socket_path_of(worker) for worker in range(self.workers.count)]
+
+    def for_worker(self, worker: int) -> Settings:
+        """Settings of one worker: its own control socket and Diameter port."""
+        port = self.diameter.port and self.diameter.port + worker
+        diameter = msgspec.structs.replace(self.diameter, port=port)
+        return msgspec.structs.replace(self, diameter=diameter, worker=worker)
 
 
 class Problem(NamedTuple):
@@ -172,11 +199,13 @@ def parse_settings(text: str, filename: str, home: str = DEFAULT_HOME) -> Settin
     except (RecursionError, ValueError):
         raise ConfigError([Problem(filename, 0, "", "a value is too deep or too long")]) from None
     reader = _Reader(text, filename)
-    for name in ("home", "file"):
+    for name in ("home", "file", "worker"):
         if name in document:
             reader.problem((name,), "unknown field")
             del document[name]
     settings = reader.struct(Settings, document, ())
+    if settings is not None:
+        _check_workers(settings, reader)
     if settings is None or reader.problems:
         raise ConfigError(reader.problems)
     return checked_paths(msgspec.structs.replace(settings, home=home, file=filename), filename)
@@ -184,11 +213,25 @@ def parse_settings(text: str, filename: str, home: str = DEFAULT_HOME) -> Settin
 
 def checked_paths(settings: Settings, filename: str) -> Settings:
     """The settings themselves; `ConfigError` if the control socket's path is longer than the system takes."""
-    octets = len(os.fsencode(settings.socket_path))
+    path = settings.socket_path_of(settings.workers.count - 1)
+    octets = len(os.fsencode(path))
     if octets > MAX_SOCKET_PATH_OCTETS:
-        message = f"{settings.socket_path}: {octets} octets, expected at most {MAX_SOCKET_PATH_OCTETS}"
+        message = f"{path}: {octets} octets, expected at most {MAX_SOCKET_PATH_OCTETS}"
         raise ConfigError([Problem(filename or "defaults", 0, "control.socket", message)])
     return settings
+
+
+def _check_workers(settings: Settings, reader: _Reader) -> None:
+    """What several workers need: a store that processes can share, and a port for each."""
+    count = settings.workers.count
+    engine = getattr(settings.store, "engine", "sqlite")
+    if count > 1 and engine == "sqlite":
+        message = f'{count} workers cannot share the SQLite store, expected 1, or store.engine = "redis"'
+        reader.problem(("workers", "count"), message)
+    last = settings.diameter.port + count - 1
+    if settings.diameter.port and last > MAX_PORT:
+        message = f"worker {count - 1} would listen on diameter.port + {count - 1} = {last}, expected at most {MAX_PORT}"
+        reader.problem(("workers", "count"), message)
 
 
 _TOML_PLACE = re.compile(r" *\(at (?:line ([0-9]+), column [0-9]+|end of document)\)$")

@@ -63,6 +63,14 @@ def mask_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -
     return event
 
 
+def _add_worker(worker: int) -> structlog.typing.Processor:
+    def add(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event["worker"] = worker
+        return event
+
+    return add
+
+
 def _masked(value: Any) -> Any:
     if isinstance(value, str):
         return mask(value)
@@ -77,8 +85,12 @@ def configure_logging(
     level: Literal["debug", "info", "warning", "error"] = "info",
     form: Literal["auto", "text", "json"] = "auto",
     stream: TextIO | None = None,
+    worker: int | None = None,
 ) -> None:
-    """Send log lines to `stream` (standard error); `auto`: text on a terminal, else one JSON object to a line."""
+    """Send log lines to `stream` (standard error); `auto`: text on a terminal, else one JSON object to a line.
+
+    `worker` stands in every line of a process that is one of several.
+    """
     stream = sys.stderr if stream is None else stream
     text = form == "text" or (form == "auto" and stream.isatty())
     renderer: Any = (
@@ -90,6 +102,7 @@ def configure_logging(
             structlog.processors.format_exc_info,
             structlog.processors.StackInfoRenderer(),
             mask_event,
+            *([] if worker is None else [_add_worker(worker)]),
             # After masking: a time is full of digits that hide nobody.
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             renderer,
