@@ -38,7 +38,8 @@ def run(settings: Settings, test_clock: bool = False) -> int:
     """Serve until SIGTERM or SIGINT; exit status 0. Raises what keeps it from starting."""
     configure_logging(settings.log.level, settings.log.form)
     check_installation()
-    clock: Clock = SteppedClock(time.time_ns() // 1000) if test_clock else SystemClock()
+    # At a whole second, so that the clocks of several workers can be stepped to the same time.
+    clock: Clock = SteppedClock(int(time.time()) * 1_000_000) if test_clock else SystemClock()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, clock))
     return 0
