@@ -120,7 +120,11 @@ class Account(msgspec.Struct, array_like=True):
     @property
     def posted_micros(self) -> int:
         """B of the requirements: posted money."""
-        return sum(bucket.posted for bucket in self.money())
+        posted = 0
+        for bucket in self.buckets:
+            if bucket.kind == BucketKind.MONEY:
+                posted += bucket.posted
+        return posted
 
     @property
     def reserved_micros(self) -> int:

@@ -14,7 +14,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from balance.documents import account_key, header_of
+from balance.documents import header_of
 from balance.store import Committed, Conflict, Lease, Leased, ReadOutcome, Store, StoreFailure, Transaction
 from ocs.charging.batching import Batcher, TransactionOutcome
 from ocs.charging.cache import DocumentCache, Group
@@ -63,7 +63,7 @@ class Job(Protocol):
     """A change of one account's documents."""
 
     partition: int
-    account: str
+    account_key: bytes
     deadline: float
     """Monotonic seconds after which the job is dropped unprocessed."""
 
@@ -152,12 +152,12 @@ class Conductor:
 
     def submit(self, job: Job) -> None:
         """Queue a job on its account's lane."""
-        key = account_key(job.partition, job.account)
+        key = job.account_key
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = _Lane(job.partition, key)
         elif len(lane.waiting) >= MAX_JOBS_WAITING:
-            job.done(LaneFull(f"{MAX_JOBS_WAITING} requests wait for account {job.account}"))
+            job.done(LaneFull(f"{MAX_JOBS_WAITING} requests wait for account {key.decode()}"))
             return
         lane.waiting.append(job)
         if not lane.running:
@@ -175,19 +175,10 @@ class Conductor:
 
     def _start(self, lane: _Lane) -> None:
         now = self._monotonic()
-        late: list[Job] = []
-        running: list[Job] = []
-        waiting = lane.waiting
-        taken = 0
-        for job in waiting:
-            if len(running) == MAX_JOBS_PER_COMMIT:
-                break
-            taken += 1
-            if job.deadline < now:
-                late.append(job)
-            else:
-                running.append(job)
-        del waiting[:taken]
+        taken = lane.waiting[:MAX_JOBS_PER_COMMIT]
+        del lane.waiting[:MAX_JOBS_PER_COMMIT]
+        late = [job for job in taken if job.deadline < now]
+        running = [job for job in taken if job.deadline >= now] if late else taken
         lane.running = running
         lane.attempts = 0
         if running:
@@ -201,7 +192,7 @@ class Conductor:
     def _begin(self, lane: _Lane) -> None:
         """Apply the jobs to what is cached, if that is all they need."""
         group = self.cache.get(lane.key)
-        if group is not None and _has_all(group, lane.running):
+        if group and _has_all(group, lane.running):
             self._apply(lane, group, fresh=False)
         else:
             self._read(lane)

@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from balance.account import IDENTITY_SCHEMA, IdentityRecord, Subscriber
-from balance.documents import identity_key, locator_key, operation_key, session_key
+from balance.documents import account_key, identity_key, locator_key, operation_key, session_key
 from balance.store import Conflict, Store, Transaction, Write
 from ocs.charging.cache import LocatorCache
 from ocs.charging.conductor import ChargingError, Conductor
 from ocs.charging.event_jobs import EventJob
+from ocs.charging.history import History
 from ocs.charging.pricing import Catalogues
 from ocs.charging.requests import ChargingRequest, Identity, Outcome, RequestKind, Result
 from ocs.charging.saga import Apply, Commit, Offloader, Read, Saga, run_at_once, start
@@ -64,28 +65,34 @@ class Counters:
         self.forgotten_repeats = 0
         self.orphans = 0
         self.failed_jobs = 0
-        self.results: dict[tuple[int, str], int] = {}
+        self.results: dict[tuple[RequestKind, Result], int] = {}
 
     def count(self, request: ChargingRequest, answer: Answer) -> None:
         """Count one answer."""
-        self.repeats += answer.repeated
-        self.altered_repeats += answer.altered
-        self.forgotten_repeats += answer.forgotten
-        key = (int(request.kind), answer.outcome.result.value)
+        if answer.repeated:
+            self.repeats += 1
+            self.altered_repeats += answer.altered
+            self.forgotten_repeats += answer.forgotten
+        key = (request.kind, answer.outcome.result)
         self.results[key] = self.results.get(key, 0) + 1
 
 
-Place = tuple[int, str, str, tuple[bytes, bytes]]
-"""Partition, account and subscriber of a session, and the keys of the documents of subscriber and session.
+Place = tuple[int, str, str, tuple[bytes, bytes], bytes]
+"""Of a session: partition, account, subscriber, the keys of the documents of subscriber and session, the account's key.
 
 A plain tuple of plain values: there may be hundreds of thousands, and the collector of garbage skips them.
 """
 
 
-class _Located:
+def place_of(target: Target, keys: tuple[bytes, bytes]) -> Place:
+    """Where a session is."""
+    return (*target, keys, account_key(target.partition, target.account))
+
+
+class _Located(SessionJob):
     """An UPDATE or a TERMINATION of a session that this process knows: straight to its account's lane."""
 
-    __slots__ = ("_done", "_engine", "_job", "account", "deadline", "partition")
+    __slots__ = ("_done", "_engine", "account_key", "deadline", "partition")
 
     def __init__(
         self,
@@ -95,32 +102,22 @@ class _Located:
         deadline: float,
         done: Callable[[Outcome | ChargingError], None],
     ) -> None:
-        partition, account, subscriber, keys = place
+        partition, account, subscriber, keys, self.account_key = place
+        super().__init__(engine.charger, Target(partition, account, subscriber), request, (), keys)
         self.partition = partition
-        self.account = account
         self.deadline = deadline
         self._engine = engine
-        self._job = SessionJob(engine.charger, Target(partition, account, subscriber), request, keys=keys)
         self._done = done
-
-    def keys(self) -> Sequence[bytes]:
-        """Documents beside the account."""
-        return self._job.keys()
-
-    def apply(self, workspace: Workspace, now_us: int) -> Answer:
-        """Answer a repeat, or process the request."""
-        return self._job.apply(workspace, now_us)
 
     def done(self, result: object) -> None:
         """Answer; a session that is not where it was is looked for anew."""
-        if isinstance(result, ChargingError):
-            self._done(result)
-        elif isinstance(result, Answer):
-            request = self._job.request
+        if isinstance(result, Answer):
             if result.absent:
-                self._engine.lost(request, self.deadline, self._done)
+                self._engine.lost(self.request, self.deadline, self._done)
             else:
-                self._engine._answered(request, self.deadline, self._done, result)
+                self._engine.answered(self.request, self.deadline, self._done, result)
+        elif isinstance(result, ChargingError):
+            self._done(result)
 
 
 class Engine:
@@ -145,15 +142,20 @@ class Engine:
         self.secret = secret
         self._utc_us = utc_us
         self.nonce = nonce
+        self._charger = Charger(catalogues, settings)
         self._located: LocatorCache[Place] = LocatorCache(LOCATED_SESSIONS)
         self.admitting = True
         """Off: nothing new is begun, since the outbox is nearly full; open sessions go on, repeats are answered."""
         self.offload: Offloader = run_at_once
+        self.history: History | None = None
+        """The archive; `None`: there is none, and the outbox holds every event."""
 
     @property
     def charger(self) -> Charger:
-        """What jobs need; made anew so that they see the current catalogue."""
-        return Charger(self.catalogues, self.settings)
+        """What jobs need; made anew when there is another catalogue."""
+        if self._charger.catalogues is not self.catalogues:
+            self._charger = Charger(self.catalogues, self.settings)
+        return self._charger
 
     def lost(self, request: ChargingRequest, deadline: float, done: Callable[[Outcome | ChargingError], None]) -> None:
         """A session was not where this process knew it to be: forget that, and read its locator."""
@@ -185,7 +187,7 @@ class Engine:
             if isinstance(answer, ChargingError):
                 done(answer)
             else:
-                self._answered(request, deadline, done, answer)
+                self.answered(request, deadline, done, answer)
 
         if not self.admitting and request.kind in (RequestKind.INITIAL, RequestKind.EVENT):
             saga = self._turn_away(request)
@@ -201,13 +203,14 @@ class Engine:
         repeat = None if data is None else (yield from self._repeat_at(data, request))
         return repeat or Answer(Outcome(Result.TOO_BUSY, detail="outbox_full"))
 
-    def _answered(
+    def answered(
         self,
         request: ChargingRequest,
         deadline: float,
         done: Callable[[Outcome | ChargingError], None],
         answer: Answer,
     ) -> None:
+        """Tell an answer, and do what goes with it."""
         self.counters.count(request, answer)
         if answer.refresh_locator:
             self.run(self._refresh_locator(request), deadline, lambda result: None)
@@ -233,7 +236,7 @@ class Engine:
         locator = decode_document(data, Locator, LOCATOR_SCHEMA)
         target = Target(locator.partition, locator.account, locator.subscriber)
         job = SessionJob(self.charger, target, request)
-        self._located.put(request.session_id, (*target, job.keys()))
+        self._located.put(request.session_id, place_of(target, job.keys()))
         answer: Answer = yield self._job(job, target)
         if answer.outcome.result is Result.UNKNOWN_SESSION and not answer.repeated:
             yield from self._orphan(request, target)
@@ -244,7 +247,7 @@ class Engine:
         if isinstance(opening, Answer):
             return opening
         job = SessionJob(self.charger, opening.target, request, opening.identities)
-        self._located.put(request.session_id, (*opening.target, job.keys()))
+        self._located.put(request.session_id, place_of(opening.target, job.keys()))
         answer: Answer = yield self._job(job, opening.target)
         if opening.located and not answer.repeated:
             # It may be that of an event or of a session long gone, with little time left to live.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from balance.documents import account_key
 from balance.store import CommitOutcome, ReadOutcome, Store, StoreFailure, Transaction
 from ocs.charging.conductor import ChargingError, Conductor, JobFailed, StoreUnavailable
 
@@ -90,11 +91,11 @@ def run_at_once(work: Callable[[], object], done: Callable[[object], None]) -> N
 class _SagaJob:
     """An `Apply` on its way through the conductor."""
 
-    __slots__ = ("_done", "_step", "account", "deadline", "partition")
+    __slots__ = ("_done", "_step", "account_key", "deadline", "partition")
 
     def __init__(self, step: Apply, deadline: float, done: Callable[[object], None]) -> None:
         self.partition = step.partition
-        self.account = step.account
+        self.account_key = account_key(step.partition, step.account)
         self.deadline = deadline
         self._step = step
         self._done = done

@@ -106,6 +106,8 @@ def repeat_of(session: Session | None, request: ChargingRequest) -> Answer | Non
 class SessionJob:
     """One INITIAL, UPDATE or TERMINATION on the documents of its account."""
 
+    __slots__ = ("_keys", "charger", "identities", "request", "session_key", "target")
+
     def __init__(
         self,
         charger: Charger,

@@ -66,12 +66,12 @@ class SessionStep:
         self._settings = settings
         self._catalogues = catalogues
         self._services = by_key(request.services)
-        self._lines: dict[QuotaKey, UsageLine] = {}
+        self._lines: list[tuple[QuotaKey, UsageLine]] = []
 
     @property
     def usage(self) -> tuple[UsageLine, ...]:
         """How each key was rated and answered."""
-        return tuple(self._lines.values())
+        return tuple([line for _, line in self._lines])
 
     def served(self) -> bool:
         """Whether account and subscriber may be given service now (CC-018)."""
@@ -262,9 +262,11 @@ class SessionStep:
         return rules.Scope(self.session.service_context, key.rating_group)
 
     def _line(self, key: QuotaKey) -> UsageLine:
-        line = self._lines.get(key)
-        if line is None:
-            line = self._lines[key] = UsageLine(key.rating_group, key.service_identifiers, SUCCESS)
+        for known, line in self._lines:
+            if known == key:
+                return line
+        line = UsageLine(key.rating_group, key.service_identifiers, SUCCESS)
+        self._lines.append((key, line))
         return line
 
     def _new_key(self, key: QuotaKey) -> KeyState:

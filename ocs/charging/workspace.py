@@ -178,8 +178,12 @@ class Workspace:
                 writes.append(Write(key, version, None))
         counter = 1 if account is None else int.from_bytes(account[:8], "big") + 1
         events = tuple([encode_event(event, counter, n) for n, event in enumerate(self._events)])
-        due = tuple([DueChange(member, at_us) for member, at_us in self._due.items()])
-        indexes = tuple([IndexChange(name, member, present) for (name, member), present in self._indexes.items()])
+        due: tuple[DueChange, ...] = ()
+        indexes: tuple[IndexChange, ...] = ()
+        if self._due:
+            due = tuple([DueChange(member, at_us) for member, at_us in self._due.items()])
+        if self._indexes:
+            indexes = tuple([IndexChange(name, member, present) for (name, member), present in self._indexes.items()])
         return Transaction(tuple(writes), events, due, indexes, lease)
 
 

@@ -28,6 +28,7 @@ class Add:
     def __init__(self, amount: int, account: str = "a", deadline: float = 10.0) -> None:
         self.partition = PARTITION
         self.account = account
+        self.account_key = account_key(PARTITION, account)
         self.deadline = deadline
         self.amount = amount
         self.results: list[object] = []
