@@ -1,13 +1,14 @@
 """What operators look at: accounts, subscribers, sessions, the ledger and the explanation of a session. Read only.
 
 Lists come in pages with a cursor, so that no list stalls charging. A cursor is opaque to the caller: the partition and
-the last member or sequence number seen there.
+the last member seen there, or how far archive and outbox were read.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -17,9 +18,10 @@ from balance.ledger import Event, decode_event
 from balance.store import MAX_PAGE
 from ocs.charging.account_operations import ACCOUNTS_INDEX, describe_account
 from ocs.charging.engine import Engine
+from ocs.charging.history import HistoryPage
 from ocs.charging.identities import find_account, find_subscriber
 from ocs.charging.operations import OperationRefused
-from ocs.charging.saga import Outbox, Read, Saga, Scan
+from ocs.charging.saga import Offload, Outbox, Read, Saga, Scan
 from ocs.charging.session import LOCATOR_SCHEMA, SESSION_SCHEMA, Locator, Session
 from ocs.charging.session_jobs import SESSIONS_INDEX, Target, account_sessions_index, peer_sessions_index
 from ocs.charging.subscriber_operations import SUBSCRIBERS_INDEX, account_subscribers_index, describe_subscriber
@@ -100,49 +102,151 @@ def show_session(engine: Engine, session_id: str) -> Saga[dict[str, Any]]:
 
 
 def explain(engine: Engine, session_id: str) -> Saga[dict[str, Any]]:
-    """Every event of a session, oldest first: what was rated how, and what moved."""
-    locator, session = yield from _session(engine, session_id)
-    events: list[dict[str, Any]] = []
-    after = 0
-    while True:
-        page = yield Outbox(locator.partition, after, WALK_PAGE)
-        for item in page:
-            event = decode_event(item.event)
-            if event.session_id == session_id:
-                events.append(describe_event(event))
-        if len(page) < WALK_PAGE:
-            break
-        after = page[-1].sequence
-    summary = None if session is None else describe_session(session)
-    return {"session": session_id, "account": locator.account, "summary": summary, "events": events}
+    """Every event of a session, oldest first: what was rated how, and what moved.
+
+    Of a session that is no longer kept, the archive still tells.
+    """
+    found = yield from _find_session(engine, session_id)
+    walk = _Walk(engine, found.partition, session=session_id)
+    while (yield from walk.go_on(MAX_PAGE)):
+        pass
+    events = [describe_event(event) for event in walk.events]
+    summary = None if found.session is None else describe_session(found.session)
+    return {"session": session_id, "account": found.account, "summary": summary, "events": events}
 
 
 def ledger(engine: Engine, account: str, cursor: str | None = None, limit: int = 100) -> Saga[Page]:
-    """Events of an account in the order they were committed, with their entries.
+    """Events of an account in the order they were committed, with their entries: from the archive, then the outbox.
 
-    One call looks through at most `SEARCH_MOST` events of the partition; an empty page with a cursor means: go on.
+    One call looks through at most `SEARCH_MOST` events of the outbox; an empty page with a cursor means: go on. A
+    cursor stays good while events move from the outbox into the archive.
     """
     partition = yield from find_account(engine, account)
-    after = _number(cursor)
-    items: list[dict[str, Any]] = []
-    for _ in range(SEARCH_MOST // WALK_PAGE):
-        page = yield Outbox(partition, after, WALK_PAGE)
-        for item in page:
-            after = item.sequence
-            event = decode_event(item.event)
-            if event.account == account:
-                items.append(describe_event(event))
-                if len(items) == limit:
-                    return {"items": items, "next": str(after)}
-        if len(page) < WALK_PAGE:
-            return {"items": items, "next": None}
-    return {"items": items, "next": str(after)}
+    walk = _Walk(engine, partition, account=account, cursor=cursor)
+    more = True
+    while more and len(walk.events) < limit and walk.searched < SEARCH_MOST:
+        more = yield from walk.go_on(limit - len(walk.events))
+    items = [describe_event(event) for event in walk.events]
+    return {"items": items, "next": walk.cursor if more else None}
 
 
 SEARCH_MOST = 20_000
 
 WALK_PAGE = 200
 """Events decoded in one turn of the loop: about a millisecond."""
+
+_CURSOR = re.compile(r"(?:([0-9]{1,18})\.)?([0-9]{1,18})")
+
+
+class _Walk:
+    """Reads the events of an account or of a session: first those of the archive, then those still in the outbox.
+
+    The archiver may move events between two steps. The outbox is read from the last archived number on; if what it
+    gives begins later, the events between have moved, and the archive is read on first.
+    """
+
+    def __init__(
+        self, engine: Engine, partition: int, account: str = "", session: str = "", cursor: str | None = None
+    ) -> None:
+        self._engine = engine
+        self._partition = partition
+        self._account = account
+        self._session = session
+        self._position, self._sequence = _place(cursor)
+        """Everything archived up to the position was read, and what was in the outbox up to the sequence number."""
+        self._archived = 0
+        self._in_archive = engine.history is not None
+        self.events: list[Event] = []
+        self.searched = 0
+        """Events of the outbox that were looked at."""
+
+    @property
+    def cursor(self) -> str:
+        """Where the next page begins."""
+        return f"{self._position}.{self._sequence}" if self._position else str(self._sequence)
+
+    def go_on(self, most: int) -> Saga[bool]:
+        """One step: at most `most` events more; whether there may be others."""
+        return (yield from self._from_archive(most) if self._in_archive else self._from_outbox(most))
+
+    def _from_archive(self, most: int) -> Saga[bool]:
+        history, partition, after = self._engine.history, self._partition, self._position
+        assert history is not None
+        account, session = self._account, self._session
+
+        def look() -> HistoryPage:
+            if account:
+                return history.of_account(partition, account, after, most)
+            return history.of_session(partition, session, after, most)
+
+        page: HistoryPage = yield Offload(look)
+        for one in page.events:
+            # What was read while it was in the outbox is not read again.
+            if one.sequence > self._sequence:
+                self.events.append(decode_event(one.event))
+        self._position = page.upto
+        self._archived = max(self._archived, page.archived)
+        self._in_archive = page.more
+        return True
+
+    def _from_outbox(self, most: int) -> Saga[bool]:
+        start = max(self._archived, self._sequence)
+        page = yield Outbox(self._partition, start, WALK_PAGE)
+        if (not page or page[0].sequence > start + 1) and (yield from self._has_moved(start)):
+            self._in_archive = True
+            return True
+        for item in page:
+            self._sequence = item.sequence
+            self.searched += 1
+            event = decode_event(item.event)
+            if event.account == self._account or (self._session and event.session_id == self._session):
+                self.events.append(event)
+                most -= 1
+                if most == 0:
+                    return True
+        return len(page) == WALK_PAGE
+
+    def _has_moved(self, start: int) -> Saga[bool]:
+        """Whether events after `start` went into the archive since it was read."""
+        history, partition = self._engine.history, self._partition
+        if history is None:
+            return False
+        archived: int = yield Offload(lambda: history.archived(partition))
+        return archived > start
+
+
+def _place(cursor: str | None) -> tuple[int, int]:
+    """(position in the archive, sequence number in the outbox) of a cursor."""
+    if cursor is None:
+        return 0, 0
+    found = _CURSOR.fullmatch(cursor)
+    if found is None:
+        raise OperationRefused("invalid", "cursor", f"{cursor!r} is no cursor of this list")
+    return int(found[1] or 0), int(found[2])
+
+
+class _FoundSession(NamedTuple):
+    """Where a session's events are."""
+
+    partition: int
+    account: str
+    session: Session | None
+
+
+def _find_session(engine: Engine, session_id: str) -> Saga[_FoundSession]:
+    """By its locator; by the archive when that is gone."""
+    try:
+        locator, session = yield from _session(engine, session_id)
+    except OperationRefused:
+        history = engine.history
+        if history is None:
+            raise
+        page: HistoryPage = yield Offload(lambda: history.of_session(None, session_id, 0, 1))
+        if not page.events:
+            raise
+        event = decode_event(page.events[0].event)
+        return _FoundSession(page.events[0].partition, event.account, None)
+    return _FoundSession(locator.partition, locator.account, session)
 
 
 def _number(cursor: str | None) -> int:
