@@ -4,12 +4,8 @@ A thread owns the connection. It takes everything that is queued, runs it in one
 the outcomes after the COMMIT, reads included: nobody ever sees what is not durable, and one fsync serves a whole group.
 The file is held by `<path>.lock`; a second process is refused.
 
-    StoreError
-    ├── StoreLocked         another process holds the file
-    ├── StoreFormatError    the file is of a newer release, of another partition count, or no store at all
-    └── StoreUnusable       the file cannot be opened or does not give level `safe`
-
-Once open, nothing is raised but `ValueError` for a broken contract: what SQLite refuses becomes `StoreFailure`.
+Opening raises `StoreLocked`, `StoreFormatError`, `StoreUnusable` (`balance.store`). Once open, nothing is raised but
+`ValueError` for a broken contract: what SQLite refuses becomes `StoreFailure`.
 """
 
 from __future__ import annotations
@@ -35,7 +31,10 @@ from balance.store import (
     Leased,
     OutboxItem,
     ReadOutcome,
+    StoreError,
     StoreFailure,
+    StoreFormatError,
+    StoreUnusable,
     Transaction,
     Write,
     check_commit,
@@ -78,24 +77,12 @@ Deliver = Callable[[Callable[[], None]], object]
 """Runs the callbacks of one group on the caller's loop, e.g. `loop.call_soon_threadsafe`."""
 
 
-class StoreError(Exception):
-    """Root of what opening a store raises."""
-
-
 class StoreLocked(StoreError):
     """Another process holds the file; `holder` is what it wrote into the lock: its process id, its control socket."""
 
     def __init__(self, path: Path, holder: str) -> None:
         super().__init__(f"{path} is held by another process ({holder or 'unknown'})")
         self.holder = holder
-
-
-class StoreFormatError(StoreError):
-    """The file is of a newer release, of another partition count, or no store at all."""
-
-
-class StoreUnusable(StoreError):
-    """The file cannot be opened, or SQLite does not give level `safe` on it."""
 
 
 _TABLES = """
@@ -234,6 +221,10 @@ class SqliteStore:
     def describe(self, done: Callable[[dict[str, Any] | StoreFailure], None]) -> None:
         """Facts for `ocs doctor`; `documents` and `due` are counted up to `MAX_COUNTED`."""
         self._submit(self._facts, done)
+
+    def problems(self) -> list[str]:
+        """Why the store cannot be used as it should: whatever it is, each call meets and reports it."""
+        return []
 
     def close(self) -> None:
         """Finish what is queued, close the file, give up the lock. Blocks until the last outcome was delivered."""

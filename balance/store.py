@@ -5,6 +5,13 @@ compares the whole version of each document that a transaction writes, and appen
 and index changes if and only if the comparison holds. Methods complete through `done(outcome)`, called once on the loop
 of the caller (or by the simulator); no method blocks and none is a coroutine, so the same contract serves a thread, a
 socket and a virtual clock.
+
+What opening a store raises; once open, nothing is raised but `ValueError` for a broken contract:
+
+    StoreError
+    ├── StoreFormatError    made by a newer release, with another partition count, or no store at all
+    ├── StoreUnusable       cannot be opened, or does not give the level that was asked for
+    └── (each engine's own, e.g. `sqlite_store.StoreLocked`)
 """
 
 from __future__ import annotations
@@ -20,11 +27,26 @@ MAX_TRANSACTIONS_PER_COMMIT = 64
 MAX_PAGE = 1000
 """Largest `limit` of `scan`, `due` and `outbox`."""
 
+MAX_TTL_S = 3_155_760_000
+"""Longest time to live: a hundred years."""
+
 MAX_LEASE_MS = 10_000
 """Longest lease on a root; a holder that dies keeps others waiting no longer."""
 
 MAX_LEASE_NAME_OCTETS = 255
 """Longest root and longest holder of a lease."""
+
+
+class StoreError(Exception):
+    """Root of what opening a store raises."""
+
+
+class StoreFormatError(StoreError):
+    """What is there was made by a newer release, with another partition count, or is no store at all."""
+
+
+class StoreUnusable(StoreError):
+    """The engine cannot be opened, or does not give the level that was asked for; the text says what to do."""
 
 
 class Write(NamedTuple):
@@ -153,9 +175,13 @@ def check_read(partitions: int, partition: int, keys: Sequence[bytes]) -> None:
 def check_commit(partitions: int, partition: int, transactions: Sequence[Transaction]) -> None:
     """Refuse a commit that breaks the contract before any of it is queued; `ValueError` as above."""
     check_partition(partitions, partition)
+    check_transactions(partition_tag(partition), transactions)
+
+
+def check_transactions(tag: bytes, transactions: Sequence[Transaction]) -> None:
+    """Refuse as `check_commit` does; `tag` is what the keys of the partition begin with."""
     if not 1 <= len(transactions) <= MAX_TRANSACTIONS_PER_COMMIT:
         raise ValueError(f"{len(transactions)} transactions in one commit, expected 1 to {MAX_TRANSACTIONS_PER_COMMIT}")
-    tag = partition_tag(partition)
     for transaction in transactions:
         writes = transaction.writes
         if len(writes) > 1 and len({write.key for write in writes}) < len(writes):
@@ -172,8 +198,8 @@ def _check_write(write: Write, tag: bytes) -> None:
         raise ValueError(f"key {key!r} is not of the partition {tag!r}")
     if expected is not None and len(expected) != VERSION_OCTETS:
         raise ValueError(f"expected version of {len(expected)} octets for {key!r}, not {VERSION_OCTETS}")
-    if ttl_s < 0:
-        raise ValueError(f"time to live of {ttl_s} s for {key!r}")
+    if not 0 <= ttl_s <= MAX_TTL_S:
+        raise ValueError(f"time to live of {ttl_s} s for {key!r}, expected 0 to {MAX_TTL_S}")
     if data is None:
         return
     if len(data) < HEADER.size:

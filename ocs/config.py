@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 import msgspec
 from msgspec import Meta
 
+from balance.redis_address import parse_url
 from ocs.charging.settings import ChargingSettings
 from ocs.servers.diameter_settings import DiameterSettings
 
@@ -63,10 +64,33 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Section `[store]`: where the money is kept."""
 
+    engine: Literal["sqlite", "redis"] = "sqlite"
+    """`sqlite`: a file, for one process. `redis`: a server, for several."""
     path: Annotated[str, Meta(min_length=1)] = "ocs.sqlite"
     """The SQLite file; a relative path starts at the home folder."""
+    url: str = "redis://127.0.0.1:6379/0"
+    """Where Redis is; may hold user and password."""
+    level: Literal["safe", "fast"] = "safe"
+    """What an answer promises: `safe` survives a power cut, `fast` a crash of Redis. SQLite is always `safe`."""
+    timeout_ms: Annotated[int, Meta(ge=50, le=10_000)] = 1000
+    """How long one call of Redis may take."""
     partitions: Annotated[int, Meta(ge=1, le=999)] = 64
     """Partitions of a store that is made; fixed from then on."""
+
+    def __post_init__(self) -> None:
+        """Refuse a level that the engine does not have, and a url that cannot be read."""
+        if self.engine == "sqlite" and self.level != "safe":
+            raise ValueError(f"level: {self.level!r}, expected 'safe': the engine is 'sqlite'")
+        try:
+            parse_url(self.url)
+        except ValueError as error:
+            raise ValueError(f"url: {error}") from None
+
+    @property
+    def shown_url(self) -> str:
+        """The url without its password, for people."""
+        return parse_url(self.url).shown
+
 
 class WorkersSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Section `[workers]`: the processes that charge."""

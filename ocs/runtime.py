@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import structlog
 from prometheus_client.core import Metric
 
+from balance.redis_store import RedisStore
 from balance.sqlite_store import SqliteStore
 from balance.store import StoreFailure
 from ocs.charging import catalogue_store
@@ -43,12 +44,12 @@ def _nonce() -> bytes:
 
 
 class StoreRuntime:
-    """The engine over the SQLite store. Made by `open_runtime`."""
+    """The engine over an open store. Made by `open_runtime`."""
 
     def __init__(
         self,
         settings: Settings,
-        store: SqliteStore,
+        store: SqliteStore | RedisStore,
         clock: Clock,
         mode: Literal["server", "command"],
         loop: asyncio.AbstractEventLoop,
@@ -86,8 +87,11 @@ class StoreRuntime:
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
             self._sweep_timer = None
-        # The store's thread delivers its last outcomes to this loop, so the loop must not be blocked by joining it.
-        await self._loop.run_in_executor(None, self.store.close)
+        if isinstance(self.store, RedisStore):
+            await self.store.close()
+        else:
+            # The store's thread delivers its last outcomes to this loop, so the loop must not be blocked by joining it.
+            await self._loop.run_in_executor(None, self.store.close)
 
     async def run(self, saga: Saga[T], deadline_s: float = START_DEADLINE_S) -> T:
         """Result of a saga; raises the `ChargingError` that ended it."""
@@ -212,6 +216,8 @@ class StoreRuntime:
             "swept_items": self.sweeper.swept,
             "sweep_failures": self.sweeper.failures,
         }
+        if isinstance(self.store, RedisStore):
+            own |= {f"store_{name}": value for name, value in self.store.counts().items()}
         return {**own, **self.extra_numbers()}
 
     def families(self) -> Iterable[Metric]:
@@ -224,7 +230,7 @@ class StoreRuntime:
 
     def problems(self) -> Sequence[str]:
         """What is wrong."""
-        found = list(self._problems)
+        found = [*self._problems, *(f"store: {problem}" for problem in self.store.problems())]
         if self._clock_stepped():
             found.append("the wall clock was stepped; sweeping has stopped, restart the server when the clock is right")
         return found
@@ -241,8 +247,7 @@ async def open_runtime(
     """Open the store and what works on it; raises `StoreError` when it is held or unusable, `ChargingError` if it fails."""
     loop = asyncio.get_running_loop()
     clock = clock or SystemClock()
-    settings.store_path.parent.mkdir(parents=True, exist_ok=True)
-    store = SqliteStore(settings.store_path, clock.utc_us, loop.call_soon_threadsafe, settings.store.partitions, note)
+    store = await _open_store(settings, clock, loop, note)
     runtime = StoreRuntime(settings, store, clock, mode, loop)
     try:
         await runtime.prepare()
@@ -250,3 +255,20 @@ async def open_runtime(
         await runtime.close()
         raise
     return runtime
+
+
+async def _open_store(
+    settings: Settings, clock: Clock, loop: asyncio.AbstractEventLoop, note: str
+) -> SqliteStore | RedisStore:
+    chosen = settings.store
+    if chosen.engine == "redis":
+        return await RedisStore.open(chosen.url, chosen.level, chosen.partitions, chosen.timeout_ms, _log_store)
+    settings.store_path.parent.mkdir(parents=True, exist_ok=True)
+    return SqliteStore(settings.store_path, clock.utc_us, loop.call_soon_threadsafe, chosen.partitions, note)
+
+
+def _log_store(line: str, is_problem: bool) -> None:
+    if is_problem:
+        log.error("store", detail=line)
+    else:
+        log.info("store", detail=line)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 DISTRIBUTION = "tollgate-ocs"
 PACKAGES = ("ocs", "protocols", "balance", "tariffs", "cython_ext")
-EXTENSIONS = ("cython_ext._avp", "cython_ext._credit", "cython_ext._rating")
+EXTENSIONS = ("cython_ext._avp", "cython_ext._credit", "cython_ext._rating", "cython_ext._resp")
 MINIMUM_PYTHON = (3, 11)
 
 

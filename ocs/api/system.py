@@ -112,4 +112,5 @@ async def facts_of(runtime: Runtime) -> Json:
 
 def _sections(settings: Settings) -> Json:
     values: Json = msgspec.to_builtins(settings)
+    values["store"]["url"] = settings.store.shown_url
     return {name: value for name, value in values.items() if name not in ("home", "file")}

@@ -192,7 +192,7 @@ async def _open(settings: Settings, create: bool) -> CommandRuntime | None:
     path = settings.store_path
     ends = time.monotonic() + WAIT_S
     while not answers(settings.socket_path):
-        if not create and not path.exists():
+        if not create and settings.store.engine == "sqlite" and not path.exists():
             raise Unavailable(f"no server answers on {settings.socket_path}, and there is no store {path}")
         try:
             return await _open_store(settings)
@@ -211,12 +211,14 @@ class _Held(Exception):
 async def _open_store(settings: Settings) -> CommandRuntime:
     import sqlite3
 
-    from balance.sqlite_store import StoreError, StoreLocked
+    from balance.sqlite_store import StoreLocked
+    from balance.store import StoreError
     from ocs.charging.conductor import ChargingError
 
     _quiet()
     try:
-        settings.store_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if settings.store.engine == "sqlite":
+            settings.store_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return await open_runtime(settings)
     except StoreLocked as error:
         raise _Held(str(error)) from None

@@ -23,7 +23,7 @@ def examine(config: str | None) -> Json:
     try:
         served = answers(settings.socket_path)
         findings["server"] = {"running": served, "socket": str(settings.socket_path)}
-        if not served and not settings.store_path.exists():
+        if not served and settings.store.engine == "sqlite" and not settings.store_path.exists():
             findings["warnings"].append(f"there is no store {settings.store_path} yet; the first change makes it")
             return findings
         state = run(config, lambda api: api.get("/v1/doctor"))

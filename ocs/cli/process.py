@@ -25,7 +25,7 @@ def serve(
     """Serve gateways and operators until SIGTERM or SIGINT."""
     import sqlite3
 
-    from balance.sqlite_store import StoreError
+    from balance.store import StoreError
     from ocs.api.unix_server import ControlSocketError
     from ocs.charging.conductor import ChargingError
     from ocs.cli.connection import settings_of

@@ -19,8 +19,18 @@ import pytest
 
 from balance import sqlite_store
 from balance.documents import partition_tag
-from balance.sqlite_store import SqliteStore, StoreFormatError, StoreLocked, StoreUnusable
-from balance.store import Committed, DueChange, DueItem, IndexChange, OutboxItem, StoreFailure, Transaction
+from balance.sqlite_store import SqliteStore, StoreLocked
+from balance.store import (
+    Committed,
+    DueChange,
+    DueItem,
+    IndexChange,
+    OutboxItem,
+    StoreFailure,
+    StoreFormatError,
+    StoreUnusable,
+    Transaction,
+)
 from tests.support.store_kit import Calls, create, key, update
 
 ROOT = Path(__file__).parents[2]

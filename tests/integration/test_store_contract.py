@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from balance.memory_store import MemoryStore
 from balance.sqlite_store import SqliteStore
 from balance.store import Committed, StoreFailure, Transaction
 from tests.support.faulty_store import Fault, FaultyStore
-from tests.support.store_kit import Calls, StoreKit, create, key
+from tests.support.redis_server import RedisServer
+from tests.support.redis_store import RedisClock, ThreadedRedisStore, redis_store
+from tests.support.store_kit import SECOND_US, Calls, StoreKit, create, key
 
 
 @pytest.fixture
@@ -37,6 +40,40 @@ class TestSqliteStore(StoreKit):
         store = SqliteStore(tmp_path / "store", lambda: clock[0])
         yield store
         store.close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with RedisServer("fast") as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: RedisServer) -> Iterator[redis.Redis]:
+    """A client of an emptied server."""
+    found = server.client()
+    found.flushall()
+    yield found
+    found.close()
+
+
+class TestRedisStore(StoreKit):
+    """By functions over TCP, and by scripts over the unix socket."""
+
+    grain_us = SECOND_US
+
+    @pytest.fixture
+    def clock(self, client: redis.Redis) -> list[int]:
+        return RedisClock(client, 1_772_450_000_000_000)
+
+    @pytest.fixture(params=["function", "evalsha"])
+    def store(
+        self, request: pytest.FixtureRequest, server: RedisServer, client: redis.Redis
+    ) -> Iterator[ThreadedRedisStore]:
+        evalsha = request.param == "evalsha"
+        url = server.socket_url if evalsha else server.url
+        with redis_store(url, level="fast", evalsha=evalsha) as store:
+            yield store
 
 
 class TestFaults:
