@@ -38,6 +38,8 @@ cdef enum:
     MEMBER_LIMIT = 128
     UNLIMITED = 0xFFFF
     PROXY_INFO = 284
+    RESULT_CODE = 268
+    FIRSTS_MAX = 8
     FLAG_VENDOR = 0x80
     FLAG_MANDATORY = 0x40
 
@@ -836,6 +838,58 @@ def first(avps, key):
         if <uint64_t>avp[0] == wanted:
             return avp[2]
     return None
+
+
+def firsts(avps, keys):
+    """Return the values of the first AVPs with some keys, in the order of the keys; `None` for each that is not there."""
+    cdef uint64_t[FIRSTS_MAX] wanted
+    cdef Py_ssize_t count = len(keys), place
+    cdef uint64_t key
+    cdef list found
+    if count > FIRSTS_MAX:
+        raise ValueError(f"{count} keys, at most {FIRSTS_MAX}")
+    found = [None] * count
+    for place in range(count):
+        wanted[place] = keys[place]
+    for avp in avps:
+        key = avp[0]
+        for place in range(count):
+            if wanted[place] == key and found[place] is None:
+                found[place] = avp[2]
+    return found
+
+
+def whole_messages(const unsigned char[::1] octets, Py_ssize_t start, Py_ssize_t limit):
+    """Cut whole messages off the front of a stream: the list of them, and where the rest begins.
+
+    Stops before whatever is not whole, longer than `limit`, not of version 1, or of a length that cannot be.
+    """
+    cdef list messages = []
+    cdef Py_ssize_t end = octets.shape[0], length
+    cdef const unsigned char* at
+    if start < 0:
+        raise ValueError(f"start {start}")
+    # Each read stands behind a comparison with `end`.
+    while end - start >= HEADER_OCTETS:
+        at = &octets[start]
+        length = load32(at) & LENGTH_MAX
+        if at[0] != 1 or length < HEADER_OCTETS or length > limit or length & 3 or length > end - start:
+            break
+        messages.append(PyBytes_FromStringAndSize(<const char*>at, length))
+        start += length
+    return messages, start
+
+
+def result_code_of(bytes answer):
+    """Result-Code at command level of an answer of our own; 0 if it has none. Ends on any octets."""
+    cdef const unsigned char* octets = <const unsigned char*>PyBytes_AS_STRING(answer)
+    cdef Py_ssize_t start = HEADER_OCTETS, end = PyBytes_GET_SIZE(answer), length
+    while end - start >= 12:
+        length = load32(octets + start + 4) & LENGTH_MAX
+        if load32(octets + start) == RESULT_CODE and octets[start + 4] == FLAG_MANDATORY and length == 12:
+            return load32(octets + start + 8)
+        start += max(8, padded(length))
+    return 0
 
 
 def every(avps, key):

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+import msgspec
+
 from protocols.diameter import dictionary
 from protocols.diameter.avp import Message, first, same_identity
 from protocols.diameter.errors import LocalProtocolError, RemoteProtocolError, ResultCode
@@ -20,32 +22,32 @@ ApplicationPort = Callable[[Message, PeerInfo, Reply], None]
 """Processes one request and calls `reply` with the answer, now or later, on the loop that called it."""
 
 
-class _Pending:
+class _Pending(msgspec.Struct, eq=False):
     """A request that its application has."""
 
-    __slots__ = ("_desk", "deadline", "message", "peer")
-
-    def __init__(self, desk: RequestDesk, peer: Peer, message: Message, deadline: float) -> None:
-        self._desk = desk
-        self.peer = peer
-        self.message: Message | None = message
-        """`None`: answered. Not kept longer, since what is answered waits in line until the deadline."""
-        self.deadline = deadline
+    desk: RequestDesk
+    peer: Peer
+    message: Message | None
+    """`None`: answered. Not kept longer, since what is answered waits in line until the deadline."""
+    deadline: float
 
     def reply(self, answer: bytes) -> None:
         """Send the answer; what comes after the first is counted and dropped."""
         if self.message is None:
             self.peer.counters.late_answers += 1
             return
-        self.finish()
-        if self.peer.send(answer):
-            self._desk.wrote(self.peer)
+        self.message = None
+        peer, desk = self.peer, self.desk
+        peer.in_flight -= 1
+        desk.in_flight -= 1
+        if peer.send(answer):
+            desk.wrote(peer)
 
     def finish(self) -> None:
         """Count the request as answered."""
         self.message = None
         self.peer.in_flight -= 1
-        self._desk.in_flight -= 1
+        self.desk.in_flight -= 1
 
 
 class RequestDesk:

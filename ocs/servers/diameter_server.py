@@ -66,7 +66,7 @@ class _Connection(asyncio.Protocol):
             return
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.peer.owner = self
-        self.after([])
+        self.after([], self._server.loop.time())
 
     def data_received(self, data: bytes) -> None:
         """Hand octets to the peer."""
@@ -74,7 +74,11 @@ class _Connection(asyncio.Protocol):
         if peer is not None and self.closing is None:
             server = self._server
             now = server.loop.time()
-            server.guarded(self, lambda: peer.receive_data(data, now))
+            try:
+                self.after(peer.receive_data(data, now), now)
+            except Exception:
+                server.failed(self)
+            server.settle()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the peer that its socket is gone."""
@@ -89,7 +93,7 @@ class _Connection(asyncio.Protocol):
                 self._server.note(event)
             self._server.handle_affected()
 
-    def after(self, events: list[Event]) -> None:
+    def after(self, events: list[Event], now: float) -> None:
         """Handle what the peer said, and see to its output and timer."""
         peer = self.peer
         if peer is None:
@@ -97,7 +101,7 @@ class _Connection(asyncio.Protocol):
         server = self._server
         for event in events:
             if type(event) is RequestReceived:
-                server.desk.take(peer, event.message, server.loop.time())
+                server.desk.take(peer, event.message, now)
             elif type(event) is CloseTransport:
                 self.closing = event
             else:
@@ -121,7 +125,8 @@ class _Connection(asyncio.Protocol):
         if output and not transport.is_closing():
             data = b"".join(output)
             if transport.get_write_buffer_size() + len(data) > self._server.settings.output_buffer_octets:
-                self.after(peer.abort("the peer does not read its answers", self._server.loop.time()))
+                now = self._server.loop.time()
+                self.after(peer.abort("the peer does not read its answers", now), now)
                 self.reset()
                 return
             transport.write(data)
@@ -161,7 +166,11 @@ class _Connection(asyncio.Protocol):
             server = self._server
             # A loop may ring a little before the time it was given.
             now = max(server.loop.time(), self._timer_due)
-            server.guarded(self, lambda: peer.handle_timer(now))
+            try:
+                self.after(peer.handle_timer(now), now)
+            except Exception:
+                server.failed(self)
+            server.settle()
 
 
 class DiameterServer:
@@ -240,7 +249,8 @@ class DiameterServer:
         for connection in list(self.connections):
             peer = connection.peer
             if peer is not None:
-                connection.after(peer.close(REBOOTING, self.loop.time()))
+                now = self.loop.time()
+                connection.after(peer.close(REBOOTING, now), now)
         await self._until(lambda: not self.connections, self.settings.disconnect_timeout_s + 1)
         for connection in list(self.connections):
             connection.reset()
@@ -291,20 +301,22 @@ class DiameterServer:
         self.strangers.discard(connection)
         self._changed.set()
 
-    def guarded(self, connection: _Connection, step: Callable[[], list[Event]]) -> None:
-        """Run a step of a connection; if it fails, that is our bug, and this connection alone pays."""
-        try:
-            connection.after(step())
-        except Exception:
-            self._log.exception("connection failed")
-            connection.reset()
-        self.handle_affected()
-        self._arm_desk()
+    def failed(self, connection: _Connection) -> None:
+        """Give up a connection of which a step has just failed: that is our bug, and this connection alone pays."""
+        self._log.exception("connection failed")
+        connection.reset()
+
+    def settle(self) -> None:
+        """See to what a step did to others."""
+        if self.node.affected:
+            self.handle_affected()
+        if self._desk_timer is None:
+            self._arm_desk()
 
     def handle_affected(self) -> None:
         """Handle what a step did to other connections (DB-096)."""
         for peer in self.node.take_affected():
-            peer.owner.after(peer.take_events())
+            peer.owner.after(peer.take_events(), self.loop.time())
 
     def mark(self, connection: _Connection) -> None:
         """Have a connection's output written at the end of this turn of the loop."""
@@ -326,8 +338,7 @@ class DiameterServer:
             try:
                 connection.flush()
             except Exception:
-                self._log.exception("connection failed")
-                connection.reset()
+                self.failed(connection)
 
     def _wrote(self, peer: Peer) -> None:
         self.mark(peer.owner)

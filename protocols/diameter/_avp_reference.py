@@ -32,6 +32,8 @@ HEADER_OCTETS = 20
 LENGTH_MAX = 0xFFFFFF
 MESSAGE_OCTETS_MAX = 0xFFFFFC
 PROXY_INFO = 284
+FIRSTS_MAX = 8
+_RESULT_CODE_HEADER = bytes.fromhex("0000010c 4000000c")
 
 FLAG_VENDOR = 0x80
 FLAG_MANDATORY = 0x40
@@ -521,6 +523,41 @@ def first(avps: Sequence[tuple[int, int, Any]], key: int) -> Any:
     return None
 
 
+def firsts(avps: Sequence[tuple[int, int, Any]], keys: Sequence[int]) -> list[Any]:
+    """Return the values of the first AVPs with some keys, in the order of the keys; `None` for each that is not there."""
+    if len(keys) > FIRSTS_MAX:
+        raise ValueError(f"{len(keys)} keys, at most {FIRSTS_MAX}")
+    return [first(avps, key) for key in keys]
+
+
 def every(avps: Sequence[tuple[int, int, Any]], key: int) -> list[Any]:
     """Return the values of all AVPs with a key, in their order."""
     return [value for found, _, value in avps if found == key]
+
+
+def whole_messages(octets: bytes | bytearray, start: int, limit: int) -> tuple[list[bytes], int]:
+    """Cut whole messages off the front of a stream: the list of them, and where the rest begins.
+
+    Stops before whatever is not whole, longer than `limit`, not of version 1, or of a length that cannot be.
+    """
+    if start < 0:
+        raise ValueError(f"start {start}")
+    messages = []
+    while len(octets) - start >= HEADER_OCTETS and octets[start] == 1:
+        length = int.from_bytes(octets[start + 1 : start + 4], "big")
+        if not HEADER_OCTETS <= length <= min(limit, len(octets) - start) or length & 3:
+            break
+        messages.append(bytes(octets[start : start + length]))
+        start += length
+    return messages, start
+
+
+def result_code_of(answer: bytes) -> int:
+    """Result-Code at command level of an answer of our own; 0 if it has none. Ends on any octets."""
+    at = HEADER_OCTETS
+    while at + 12 <= len(answer):
+        word = answer[at : at + 8]
+        if word == _RESULT_CODE_HEADER:
+            return int.from_bytes(answer[at + 8 : at + 12], "big")
+        at += max(8, (int.from_bytes(word[5:8], "big") + 3) & ~3)
+    return 0

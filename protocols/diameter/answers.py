@@ -105,17 +105,3 @@ def _from_header(header: Header, flags: int, avps: Iterable[Item]) -> bytes:
         header.command, header.application, flags, header.hop_by_hop, header.end_to_end, avps
     )
     return answer
-
-
-def result_code_of(answer: bytes) -> int:
-    """Result-Code of an answer that this server built; 0 if it has none."""
-    at = HEADER_OCTETS
-    while at + 12 <= len(answer):
-        word = answer[at : at + 8]
-        if word == _RESULT_CODE_HEADER:
-            return int.from_bytes(answer[at + 8 : at + 12], "big")
-        at += max(8, (int.from_bytes(word[5:8], "big") + 3) & ~3)
-    return 0
-
-
-_RESULT_CODE_HEADER = bytes.fromhex("0000010c4000000c")

@@ -24,10 +24,10 @@ from protocols.diameter.dictionary import codec_rows
 from protocols.diameter.errors import AvpError, LocalProtocolError
 
 if TYPE_CHECKING or os.environ.get("OCS_PURE") == "1":
-    from protocols.diameter._avp_reference import Codec, Message, every, first
+    from protocols.diameter._avp_reference import Codec, Message, every, first, firsts, result_code_of, whole_messages
 else:
     try:
-        from cython_ext._avp import Codec, Message, every, first
+        from cython_ext._avp import Codec, Message, every, first, firsts, result_code_of, whole_messages
     except ImportError as error:
         raise ImportError(
             "the compiled AVP codec cython_ext._avp is missing: build it with `pip install -e .`, "
@@ -44,7 +44,10 @@ __all__ = [
     "encode_message",
     "every",
     "first",
+    "firsts",
+    "result_code_of",
     "same_identity",
+    "whole_messages",
 ]
 
 _codec = Codec(codec_rows(), AvpError, LocalProtocolError)

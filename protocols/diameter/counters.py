@@ -71,7 +71,10 @@ class PeerCounters:
 
 def message_key(command: int, is_request: int) -> int:
     """`command << 1 | R`; `is_request` is 0 or 1."""
-    return (command if command in COUNTED_COMMANDS else 0) << 1 | is_request
+    return _KEYS.get(command, 0) | is_request
+
+
+_KEYS = {command: command << 1 for command in COUNTED_COMMANDS}
 
 
 def add(counter: dict[int, int], key: int, amount: int = 1) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 from protocols.diameter.avp import Message
 from protocols.diameter.errors import AvpError
 
@@ -42,7 +44,7 @@ class PeerRefused(NamedTuple):
     errors: tuple[AvpError, ...]
 
 
-class RequestReceived(NamedTuple):
+class RequestReceived(msgspec.Struct, frozen=True):
     """An application's request for this server; the owner answers it once with `Peer.send`.
 
     Its AVPs are right unless the application judges them itself: then `message.errors` may hold something.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from protocols.diameter.avp import whole_messages
 from protocols.diameter.errors import ResultCode
 from protocols.diameter.header import HEADER_OCTETS, Header, parse_header
 
@@ -59,6 +60,11 @@ class Framer:
             del self._buffer[: self._start]
         self._start = 0
         self._buffer += data
+
+    def whole_messages(self) -> list[bytes]:
+        """All messages that are whole by now, up to the first octets that are not for `next_frame` to hand out as one."""
+        messages, self._start = whole_messages(self._buffer, self._start, self.max_message_octets)
+        return messages
 
     def next_frame(self) -> bytes | FramingFault | None:
         """The next whole message, the next fault, or `None` when more octets are needed."""

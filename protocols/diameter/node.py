@@ -36,7 +36,8 @@ class Node:
         self._held: dict[str, Peer] = {}
         self._counters: dict[str, PeerCounters] = {"": PeerCounters()}
         self._origin_states: dict[str, int] = {}
-        self._affected: list[Peer] = []
+        self.affected: list[Peer] = []
+        """Connections that another one's event has changed, until `take_affected`."""
 
     def accept(self, source: str, local_address: str, now: float) -> Peer | None:
         """The protocol of a new connection, `None` if its address may not connect without TLS (DB-141)."""
@@ -55,7 +56,7 @@ class Node:
 
     def take_affected(self) -> list[Peer]:
         """Connections that another one's event has changed: they have events, output or another timer now."""
-        affected, self._affected = self._affected, []
+        affected, self.affected = self.affected, []
         return affected
 
     def refuse(self, message: Message, error: RemoteProtocolError) -> bytes:
@@ -95,7 +96,7 @@ class Node:
         self._held[host] = peer
         for one in existing:
             one.probe(now)
-            self._affected.append(one)
+            self.affected.append(one)
         return Admission.HOLD
 
     def opened(self, peer: Peer) -> None:
@@ -110,7 +111,7 @@ class Node:
         held = self._held.pop(_host(peer), None)
         if held is not None:
             held.decide(False, now)
-            self._affected.append(held)
+            self.affected.append(held)
 
     def take_over(self, peer: Peer, now: float) -> None:
         """The probed connections were silent: they are given up for the new one."""
@@ -118,7 +119,7 @@ class Node:
         self._held.pop(host, None)
         for old in list(self._open.get(host, ())):
             old.end("replaced by a new connection of its Origin-Host", now)
-            self._affected.append(old)
+            self.affected.append(old)
         peer.decide(True, now)
 
     def closed(self, peer: Peer, now: float) -> None:
@@ -138,7 +139,7 @@ class Node:
         waiting = self._held.pop(host, None)
         if waiting is not None:
             waiting.decide(True, now)
-            self._affected.append(waiting)
+            self.affected.append(waiting)
 
     def origin_state_rose(self, origin_host: str, origin_state_id: int) -> bool:
         """Whether an Origin-State-Id is higher than the last seen; compared by Origin-Host (DB-121)."""

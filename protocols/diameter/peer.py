@@ -6,7 +6,7 @@ monotonic seconds of the owner's loop. The states are in `peer_table.py`, the wa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol
 
@@ -16,9 +16,16 @@ from protocols.diameter.answers import (
     build_answer,
     build_error_answer,
     build_header_error_answer,
-    result_code_of,
 )
-from protocols.diameter.avp import Message, check_grammar, decode_message, encode_message, first, same_identity
+from protocols.diameter.avp import (
+    Message,
+    check_grammar,
+    decode_message,
+    encode_message,
+    first,
+    result_code_of,
+    same_identity,
+)
 from protocols.diameter.capabilities import (
     CER_GRAMMAR,
     Refused,
@@ -75,6 +82,7 @@ REBOOTING, BUSY, DO_NOT_WANT_TO_TALK_TO_YOU = range(3)
 _BASE_REQUESTS = {CAPABILITIES_EXCHANGE: Input.CER, DEVICE_WATCHDOG: Input.DWR, DISCONNECT_PEER: Input.DPR}
 _BASE_ANSWERS = {DEVICE_WATCHDOG: Input.DWA, DISCONNECT_PEER: Input.DPA}
 _ANSWERABLE = (State.OPEN, State.CLOSING, State.DEPARTING)
+_OPEN, _CLOSED, _REQUEST, _DWA = State.OPEN, State.CLOSED, Input.REQUEST, Input.DWA
 
 
 class Admission(Enum):
@@ -156,7 +164,13 @@ class Peer:
         """Take octets as the socket gave them; the events that they caused, in order."""
         framer = self._framer
         framer.feed(data)
-        while self.state is not State.CLOSED:
+        if self.state is _OPEN:
+            # The limit of the messages' length changes no more.
+            for message in framer.whole_messages():
+                if self.state is _CLOSED:
+                    break
+                self._message(message, now)
+        while self.state is not _CLOSED:
             frame = framer.next_frame()
             if frame is None:
                 break
@@ -191,7 +205,7 @@ class Peer:
 
     def send(self, answer: bytes) -> bool:
         """Queue the answer to a request; false if its connection no longer takes any (DB-079)."""
-        if self.state not in _ANSWERABLE:
+        if self.state is not _OPEN and self.state not in _ANSWERABLE:
             self.counters.dropped_answers += 1
             return False
         self._answer(answer)
@@ -233,11 +247,11 @@ class Peer:
     # Messages.
 
     def _fire(self, heard: Input, subject: Any, now: float) -> None:
-        step = TABLE.get((self.state, heard))
+        step = _STEPS[self.state][heard]
         if step is None:
             raise LocalProtocolError(f"{heard.name} in state {self.state.name}")
-        self.state = step.state
-        getattr(self, "_" + step.action)(subject, now)
+        action, self.state = step
+        action(self, subject, now)
 
     def _framing_fault(self, fault: FramingFault, now: float) -> None:
         """DB-006…DB-009: an answer only to what looks like a request of somebody who may send one."""
@@ -256,21 +270,20 @@ class Peer:
 
     def _message(self, data: bytes, now: float) -> None:
         message = decode_message(data, self._tolerated)
-        counters = self.counters
-        add(counters.received, message_key(message.command, message.flags >> 7))
-        heard = self._classify(message)
+        command, is_request = message.command, message.flags >> 7
+        received, key = self.counters.received, message_key(command, is_request)
+        received[key] = received.get(key, 0) + 1
+        heard = _BASE_REQUESTS.get(command, _REQUEST) if is_request else self._classify_answer(message)
         watchdog = self._watchdog
         if watchdog is not None:
-            if watchdog.received(heard is Input.DWA, now) is Action.FAIL_BACK:
+            if watchdog.received(heard is _DWA, now) is Action.FAIL_BACK:
                 self._note_health(suspect=False)
             if self.probed:
                 self.probed = False
                 self._registry.heard(self, now)
         self._fire(heard, message, now)
 
-    def _classify(self, message: Message) -> Input:
-        if message.flags & FLAG_REQUEST:
-            return _BASE_REQUESTS.get(message.command, Input.REQUEST)
+    def _classify_answer(self, message: Message) -> Input:
         if self._pending.get(message.hop_by_hop) != message.command:
             return Input.ANSWER
         del self._pending[message.hop_by_hop]
@@ -279,8 +292,10 @@ class Peer:
     def _answer(self, answer: bytes) -> None:
         self._output.append(answer)
         counters = self.counters
-        add(counters.sent, message_key(int.from_bytes(answer[5:8], "big"), 0))
-        add(counters.answers, result_code_of(answer))
+        sent, key = counters.sent, message_key(answer[5] << 16 | answer[6] << 8 | answer[7], 0)
+        sent[key] = sent.get(key, 0) + 1
+        answers, code = counters.answers, result_code_of(answer)
+        answers[code] = answers.get(code, 0) + 1
         if answer[4] & FLAG_ERROR:
             counters.error_bit_answers += 1
 
@@ -424,7 +439,8 @@ class Peer:
         """Give a request to the owner if it is for this server and can be read (DB-020)."""
         registry = self._registry
         errors: Sequence[AvpError] = message.errors
-        self.counters.tolerated_avps += message.tolerated
+        if message.tolerated:
+            self.counters.tolerated_avps += message.tolerated
         avp_error = self._first_error(errors) if errors else None
         error = header_error(message, registry.applications, self._settings.strict_header_bits)
         if error is None:
@@ -494,6 +510,16 @@ class Peer:
         if self.info is not None:
             self._events.append(PeerClosed(self.info, cause))
         self._events.append(CloseTransport(abort, cause))
+
+
+_STEPS: tuple[tuple[tuple[Callable[[Peer, Any, float], None], State] | None, ...], ...] = tuple(
+    tuple(
+        None if (step := TABLE.get((state, heard))) is None else (getattr(Peer, "_" + step.action), step.state)
+        for heard in Input
+    )
+    for state in State
+)
+"""The table by state and input, its actions found."""
 
 
 def _leaving() -> RemoteProtocolError:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from protocols.diameter import dictionary
 from protocols.diameter.answers import Local
-from protocols.diameter.avp import Message, every, first, same_identity
+from protocols.diameter.avp import Message, every, firsts, same_identity
 from protocols.diameter.errors import RemoteProtocolError, ResultCode
 from protocols.diameter.header import (
     ABORT_SESSION,
@@ -31,6 +31,7 @@ _OF_APPLICATIONS = frozenset(
 """Commands that must carry their application's id, so that with 0 it is the id that is wrong (DB-022)."""
 
 _RESERVED_BITS = 0x0F
+_ROUTING = (dictionary.DESTINATION_HOST, dictionary.DESTINATION_REALM, dictionary.ROUTE_RECORD)
 
 
 def header_error(message: Message, applications: Mapping[int, Application], strict: bool) -> RemoteProtocolError | None:
@@ -55,11 +56,11 @@ def routing_error(
 ) -> RemoteProtocolError | None:
     """Judge whether a request is for this server (DB-122…DB-125); `realms` in lower case, ours among them."""
     avps = message.avps
-    for host in every(avps, dictionary.ROUTE_RECORD):
-        if same_identity(host, local.origin_host):
-            return RemoteProtocolError(ResultCode.LOOP_DETECTED, None, "Route-Record names this host")
-    host = first(avps, dictionary.DESTINATION_HOST)
-    realm = first(avps, dictionary.DESTINATION_REALM)
+    host, realm, route = firsts(avps, _ROUTING)
+    if route is not None:
+        for passed in every(avps, dictionary.ROUTE_RECORD):
+            if same_identity(passed, local.origin_host):
+                return RemoteProtocolError(ResultCode.LOOP_DETECTED, None, "Route-Record names this host")
     if host is not None and not same_identity(host, local.origin_host):
         return RemoteProtocolError(ResultCode.UNABLE_TO_DELIVER, None, "Destination-Host is another host")
     if realm is not None:

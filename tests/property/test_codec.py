@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cython_ext import _avp
+from protocols.diameter import _avp_reference
 from protocols.diameter import dictionary as d
 from protocols.diameter.errors import LocalProtocolError, reported
 from tests.support.codecs import COMPILED, REFERENCE, encode, facts, gy_update, message_of
@@ -161,3 +163,22 @@ def test_the_mutator_replays_from_its_seed() -> None:
     original = encode(gy_update())
     one, other = random.Random(7), random.Random(7)
     assert [mutate(one, original) for _ in range(50)] == [mutate(other, original) for _ in range(50)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.just(0), st.integers(0, 9)), max_size=8), st.lists(st.integers(0, 4)))
+def test_both_twins_find_the_same_first_values(avps: list[tuple[int, int, Any]], keys: list[int]) -> None:
+    if len(keys) > _avp_reference.FIRSTS_MAX:
+        for twin in (_avp, _avp_reference):
+            with pytest.raises(ValueError, match=f"{len(keys)} keys"):
+                twin.firsts(avps, keys)
+        return
+    expected = [next((value for key, _flags, value in avps if key == wanted), None) for wanted in keys]
+    assert _avp.firsts(avps, keys) == _avp_reference.firsts(avps, keys) == expected
+
+
+@given(st.integers(0, 2**32 - 1), st.lists(st.sampled_from([(d.SESSION_ID, "s;1"), (d.ORIGIN_HOST, "h")])), st.data())
+def test_both_twins_find_the_same_result_code(code: int, before: list[tuple[int, Any]], drawn: st.DataObject) -> None:
+    answer = encode([*before, (d.RESULT_CODE, code), (d.RESULT_CODE, 1)])
+    assert _avp.result_code_of(answer) == _avp_reference.result_code_of(answer) == code
+    cut = answer[: drawn.draw(st.integers(0, len(answer)))] + drawn.draw(st.binary(max_size=24))
+    assert _avp.result_code_of(cut) == _avp_reference.result_code_of(cut)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cython_ext import _avp
+from protocols.diameter import _avp_reference
 from protocols.diameter.framing import Framer, FramingFault
 from tests.support.diameter_kit import NodeKit
 from tests.support.gy_client import INITIAL, MIB, TERMINATION, UPDATE, Requests, mscc, units
+from tests.support.mutations import mutate
 
 LIMIT = 1 << 20
 
@@ -88,3 +92,28 @@ def test_db_006_007_a_header_is_judged_by_its_first_octets_alone(length: int, ve
         (fault,) = found
         assert isinstance(fault, FramingFault)
         assert (fault.result_code, fault.fatal) == (5015 if version == 1 else 5011, not sane)
+
+
+@given(st.lists(st.integers(min_value=0, max_value=1 << 16), max_size=20), st.randoms(use_true_random=False))
+def test_db_005_whole_messages_at_once_are_those_one_by_one(points: list[int], rng: random.Random) -> None:
+    # DB-005: as above, where the peer takes all that is whole at once and what is left one by one
+    stream = recorded()
+    spoilt = rng.randrange(len(stream))
+    stream[spoilt] = rng.choice([stream[spoilt], mutate(rng, stream[spoilt])])
+    chunks = cut(b"".join(stream), points)
+    framer = Framer(LIMIT)
+    framer.sure = True
+    found: list[bytes | FramingFault] = []
+    for chunk in chunks:
+        framer.feed(chunk)
+        found += framer.whole_messages()
+        while (frame := framer.next_frame()) is not None:
+            found.append(frame)
+    assert found == frames(chunks)
+
+
+@given(st.binary(max_size=60), st.integers(0, 30), st.sampled_from([0, 20, 24, LIMIT]), st.booleans())
+def test_both_twins_cut_the_same_messages(rest: bytes, start: int, limit: int, whole: bool) -> None:
+    octets = bytes(start) + b"\1\0\0\x14" + bytes(16) + b"\1\0\0\x18" + bytes(20 if whole else 19) + rest
+    for buffer in (octets, bytearray(octets)):
+        assert _avp.whole_messages(buffer, start, limit) == _avp_reference.whole_messages(buffer, start, limit)

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from protocols.diameter.answers import result_code_of
+from protocols.diameter.avp import result_code_of
 from protocols.diameter.counters import COUNTED_COMMANDS, message_key
 from protocols.diameter.errors import LocalProtocolError
 from protocols.diameter.events import PeerClosed, PeerRefused
