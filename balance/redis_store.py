@@ -304,11 +304,12 @@ class RedisStore:
 
     async def _identify(self, link: RedisLink) -> None:
         """Find our store, or make it in a database that is empty and only before the first use."""
+        # Counted before, so that a store which another process makes in this moment is found and not taken for a stranger.
+        keys = accepted(await link.ask(b"DBSIZE"), "DBSIZE")
         found = accepted(await link.ask(b"GET", META_KEY), "GET")
         if found is None:
             if self._opened:
                 raise StoreFormatError("the store is gone: this Redis was emptied, or is another one")
-            keys = accepted(await link.ask(b"DBSIZE"), "DBSIZE")
             if keys:
                 raise StoreFormatError(f"the database holds {keys} keys of something else, and no store")
             made = b"tollgate-ocs %d %d %s" % (FORMAT, self.partitions, os.urandom(8).hex().encode())
