@@ -62,7 +62,16 @@ class StoreRuntime:
         """Names this start of this process among all that share the store; a restarted worker has another one."""
         self._loop = loop
         self._problems: list[str] = []
-        conductor = Conductor(store, clock.utc_us, loop.time, loop.call_later, self._report)
+        conductor = Conductor(
+            store,
+            clock.utc_us,
+            loop.time,
+            loop.call_later,
+            self._report,
+            soon=loop.call_soon,
+            holder=b"" if settings.store.engine == "sqlite" else self.worker_id.encode(),
+            cached_documents=settings.charging.cached_documents,
+        )
         empty = Catalogues({0: empty_catalogue()}, 0)
         self.engine = Engine(store, conductor, settings.charging, empty, b"", clock.utc_us, _nonce)
         self.sweeper = Sweeper(self.engine, clock.utc_us, loop.time)

@@ -36,6 +36,8 @@ class ChargingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Debit usage that is reported for an unknown session by a known subscriber (CC-038); off: record only."""
     refund_window_s: int = 7_776_000
     """How long a debit may be refunded by its token (LEDGER §7.6): 90 days."""
+    cached_documents: int = 300_000
+    """Accounts, subscribers and sessions whose documents a process keeps in memory, together; 0: none."""
     operation_kept_s: int = 2_592_000
     """How long the key of an operator's change answers repeats (LEDGER §4): 30 days."""
 
@@ -45,6 +47,8 @@ class ChargingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("tombstone_s and event_kept_s: expected at least 600 seconds (CC-042)")
         if self.ecur_no_usu not in ("release", "debit"):
             raise ValueError(f"ecur_no_usu: {self.ecur_no_usu!r}, expected 'release' or 'debit'")
+        if self.cached_documents < 0:
+            raise ValueError("cached_documents: expected 0 or more")
         for name in ("shared_validity_s", "default_tcc_s", "max_tcc_s", "max_skew_s", "plan_pin_s"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected a positive number of seconds")
