@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Meta
 
 from balance.redis_address import parse_url
+from ocs.archive.settings import ArchiveSettings
 from ocs.charging.settings import ChargingSettings
 from ocs.servers.diameter_settings import DiameterSettings
 
@@ -126,6 +127,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     control: ControlSettings = ControlSettings()
     diameter: DiameterSettings = DiameterSettings()
     charging: ChargingSettings = ChargingSettings()
+    archive: ArchiveSettings = ArchiveSettings()
     log: LogSettings = LogSettings()
     home: str = DEFAULT_HOME
     """Folder of the state. Not a field of the file: from `OCS_HOME`."""
@@ -133,6 +135,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The file that was read; `None`: all defaults. Not a field of the file."""
     worker: int = 0
     """Number of the worker whose settings these are, from 0. Not a field of the file: from `for_worker`."""
+
+    @property
+    def archive_path(self) -> Path:
+        """Folder of the archive."""
+        return Path(self.home) / self.archive.folder
 
     @property
     def store_path(self) -> Path:
@@ -248,9 +255,8 @@ def checked_paths(settings: Settings, filename: str) -> Settings:
 def _check_workers(settings: Settings, reader: _Reader) -> None:
     """What several workers need: a store that processes can share, and a port for each."""
     count = settings.workers.count
-    engine = getattr(settings.store, "engine", "sqlite")
-    if count > 1 and engine == "sqlite":
-        message = f'{count} workers cannot share the SQLite store, expected 1, or store.engine = "redis"'
+    if count > 1 and settings.store.engine == "sqlite":
+        message = f'{count}: one process holds an SQLite store, expected 1, or store.engine = "redis"'
         reader.problem(("workers", "count"), message)
     last = settings.diameter.port + count - 1
     if settings.diameter.port and last > MAX_PORT:

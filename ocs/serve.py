@@ -1,12 +1,14 @@
 """`ocs serve`: one worker process with its sockets, on uvloop, until it is told to stop.
 
-Starting: store and engine, then the operators' socket, then the gateways'. Stopping: the gateways' first, so that what is
-under way is answered and committed, the store last.
+Starting: store and engine, then the gateways' sockets, then the operators'. Stopping: the gateways' first, so that what is
+under way is answered and committed, the store last. One of several workers does the same under its supervisor's orders.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +17,7 @@ import structlog
 import uvloop
 
 from ocs.api.app import build_app
+from ocs.api.unix_client import get_json
 from ocs.api.unix_server import UnixServer
 from ocs.clock import Clock, SteppedClock, SystemClock
 from ocs.config import Settings
@@ -24,6 +27,14 @@ from ocs.servers.diameter_settings import gy_profiles
 from ocs.servers.gy import GySettings, PeerProfile
 from ocs.servers.gy_application import GyApplication
 from ocs.startup import check_installation
+from ocs.supervised import (
+    Orders,
+    die_with_supervisor,
+    drain_limit_s,
+    end_within,
+    say_ready,
+    tell_service_manager,
+)
 from ocs.telemetry import configure_logging, diameter_families, diameter_numbers
 from protocols.diameter.answers import Local
 from protocols.diameter.avp import Message
@@ -31,33 +42,54 @@ from protocols.diameter.credit_control import InvalidRequestError
 from protocols.diameter.errors import RemoteProtocolError
 from protocols.diameter.events import RequestRefused
 
+CLOCK_TIMEOUT_S = 2.0
+"""How long another worker may take to tell its test clock."""
+
 log = structlog.get_logger("ocs.serve")
 
 
-def run(settings: Settings, test_clock: bool = False) -> int:
-    """Serve until SIGTERM or SIGINT; exit status 0. Raises what keeps it from starting."""
-    configure_logging(settings.log.level, settings.log.form)
+def run(settings: Settings, test_clock: bool = False, orders: Orders | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; exit status 0. Raises what keeps it from starting.
+
+    `orders` are those of the supervisor, if there is one (`SupervisorGone`).
+    """
+    worker = settings.worker if settings.workers.count > 1 else None
+    configure_logging(settings.log.level, settings.log.form, worker=worker)
+    if orders is not None:
+        die_with_supervisor(orders)
     check_installation()
-    # At a whole second, so that the clocks of several workers can be stepped to the same time.
-    clock: Clock = SteppedClock(int(time.time()) * 1_000_000) if test_clock else SystemClock()
+    clock = _test_clock(settings, orders) if test_clock else SystemClock()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, clock))
+        runner.run(_serve(settings, clock, orders))
     return 0
 
 
-async def _serve(settings: Settings, clock: Clock) -> None:
+def _test_clock(settings: Settings, orders: Orders | None) -> Clock:
+    """A clock that stands still, at the time of the other workers' clocks: they may have been stepped already."""
+    # At a whole second, so that the clocks of several workers can be stepped to the same time.
+    start_us = int(time.time()) * 1_000_000
+    if orders is not None and orders.clock_start_us is not None:
+        start_us = orders.clock_start_us
+    for path in settings.socket_paths():
+        if path != settings.socket_path:
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                start_us = max(start_us, int(get_json(path, "/v1/clock", CLOCK_TIMEOUT_S)["now_us"]))
+    return SteppedClock(start_us)
+
+
+async def _serve(settings: Settings, clock: Clock, orders: Orders | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     runtime = await open_runtime(settings, "server", clock, note=f"socket {settings.socket_path}")
     try:
-        await _serve_runtime(settings, runtime, stop)
+        await _serve_runtime(settings, runtime, stop, orders)
     finally:
         await runtime.close()
 
 
-async def _serve_runtime(settings: Settings, runtime: StoreRuntime, stop: asyncio.Event) -> None:
+async def _serve_runtime(settings: Settings, runtime: StoreRuntime, stop: asyncio.Event, orders: Orders | None) -> None:
     control = UnixServer(build_app(runtime), settings.socket_path)
     diameter = _diameter_server(settings, runtime)
     runtime.extra_numbers = lambda: diameter_numbers(diameter.node)
@@ -71,15 +103,39 @@ async def _serve_runtime(settings: Settings, runtime: StoreRuntime, stop: asynci
         await control.start()
         try:
             runtime.start_sweeping()
-            log.info("serving", control=str(settings.socket_path), diameter=diameter.addresses)
+            runtime.start_archiving()
+            log.info(
+                "serving",
+                control=str(settings.socket_path),
+                diameter=diameter.addresses,
+                process=os.getpid(),
+                worker_id=runtime.worker_id,
+            )
+            _say_ready(orders)
             await stop.wait()
             log.info("stopping")
+            _say_stopping(settings, orders)
         finally:
             await diameter.stop()
             await control.stop()
     except BaseException:
         await diameter.stop()
         raise
+
+
+def _say_ready(orders: Orders | None) -> None:
+    if orders is None:
+        tell_service_manager("READY=1")
+    else:
+        say_ready(orders)
+
+
+def _say_stopping(settings: Settings, orders: Orders | None) -> None:
+    if orders is None:
+        tell_service_manager("STOPPING=1")
+    else:
+        # The supervisor sees to it that this ends, unless it has gone itself.
+        end_within(drain_limit_s(settings))
 
 
 def _diameter_server(settings: Settings, runtime: StoreRuntime) -> DiameterServer:

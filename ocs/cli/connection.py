@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 import httpx
 
+from ocs.api.unix_client import UnixConnection
 from ocs.cli.errors import BadInput, CommandError, Refused, Unavailable
 from ocs.config import ConfigError, Settings, load_settings
 
@@ -147,20 +148,6 @@ async def connected(settings: Settings, create: bool) -> AsyncIterator[Api]:
         await runtime.close()
 
 
-class _SocketConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        super().__init__("ocs", timeout=timeout_s)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the path instead of a host."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(os.fspath(self._path))
-
-
 class _SocketTransport(httpx.AsyncBaseTransport):
     """A server's socket for httpx, blocking: a command has nothing else to do.
 
@@ -168,7 +155,7 @@ class _SocketTransport(httpx.AsyncBaseTransport):
     """
 
     def __init__(self, path: Path, timeout_s: float) -> None:
-        self._connection = _SocketConnection(path, timeout_s)
+        self._connection = UnixConnection(path, timeout_s)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request and read its answer; `httpx.TransportError` if there is none."""
