@@ -16,6 +16,7 @@ from prometheus_client.core import Metric
 from balance.redis_store import RedisStore
 from balance.sqlite_store import SqliteStore
 from balance.store import StoreFailure
+from ocs.archive.service import ArchiveService
 from ocs.charging import catalogue_store
 from ocs.charging.catalogue_store import CataloguePointer, CatalogueText, Secret
 from ocs.charging.conductor import ChargingError, Conductor, StoreUnavailable
@@ -78,6 +79,8 @@ class StoreRuntime:
         self.extra_numbers: Callable[[], Mapping[str, int]] = dict
         self.extra_families: Callable[[], Iterable[Metric]] = tuple
         self.extra_listeners: Callable[[], Sequence[Mapping[str, object]]] = tuple
+        self.archive: ArchiveService | None = None
+        """Made by `prepare`; `None`: events stay in the outbox."""
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._sweeping = False
         self._alarmed = False
@@ -89,6 +92,16 @@ class StoreRuntime:
         fresh = Secret(os.urandom(32), self.engine.now_s())
         self.made: Secret = await self.run(catalogue_store.store_secret(fresh, _nonce()))
         self.engine.secret = self.made.secret
+        if self.settings.archive.enabled:
+            self.archive = ArchiveService(
+                self.engine,
+                self.settings.archive,
+                self.settings.archive_path,
+                self.clock.utc_us,
+                self.worker_id,
+                isinstance(self.store, SqliteStore),
+                self._loop,
+            )
         await self._load_catalogues()
 
     async def close(self) -> None:
@@ -96,6 +109,8 @@ class StoreRuntime:
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
             self._sweep_timer = None
+        if self.archive is not None:
+            await self.archive.close()
         if isinstance(self.store, RedisStore):
             await self.store.close()
         else:
@@ -145,6 +160,13 @@ class StoreRuntime:
         await self._load_catalogues()
         log.info("catalogue activated", version=version, file=filename, who=who, reason=reason)
         return version
+
+    # Archiving
+
+    def start_archiving(self) -> None:
+        """Move events from the outbox into the archive, if there is to be one."""
+        if self.archive is not None:
+            self.archive.start()
 
     # Sweeping
 
@@ -224,6 +246,7 @@ class StoreRuntime:
         own = {
             "swept_items": self.sweeper.swept,
             "sweep_failures": self.sweeper.failures,
+            **({} if self.archive is None else self.archive.numbers()),
         }
         if isinstance(self.store, RedisStore):
             own |= {f"store_{name}": value for name, value in self.store.counts().items()}
@@ -240,6 +263,8 @@ class StoreRuntime:
     def problems(self) -> Sequence[str]:
         """What is wrong."""
         found = [*self._problems, *(f"store: {problem}" for problem in self.store.problems())]
+        if self.archive is not None:
+            found += self.archive.problems()
         if self._clock_stepped():
             found.append("the wall clock was stepped; sweeping has stopped, restart the server when the clock is right")
         return found
