@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import httpx
 
@@ -30,18 +30,38 @@ class ServerFailed(Exception):
     """The server did not start, or an operator's request was refused."""
 
 
+class Files(NamedTuple):
+    """Names in the home folder."""
+
+    config: str = "ocs.toml"
+    log: str = "server.log"
+    socket: str = "ocs.sqlite.sock"
+
+
+STANDARD_FILES = Files()
+
+
 class DemoServer:
     """One `ocs serve` and its operator's interface."""
 
-    def __init__(self, home: Path, host: str, realm: str, arguments: Sequence[str] = (), settings: str = "") -> None:
+    def __init__(
+        self,
+        home: Path,
+        host: str,
+        realm: str,
+        arguments: Sequence[str] = (),
+        settings: str = "",
+        files: Files = STANDARD_FILES,
+    ) -> None:
         """`arguments` go to `ocs serve`, `settings` is more TOML for its configuration."""
         self._arguments = arguments
         self.host = host
         self.realm = realm
         self._home = home
-        self._log = home / "server.log"
-        self._socket = home / "ocs.sqlite.sock"
-        (home / "ocs.toml").write_text(CONFIG.format(host=host, realm=realm) + settings)
+        self._log = home / files.log
+        self._socket = home / files.socket
+        self._config = home / files.config
+        self._config.write_text(CONFIG.format(host=host, realm=realm) + settings)
         self._process: subprocess.Popen[bytes] | None = None
         self._client = httpx.Client(
             transport=httpx.HTTPTransport(uds=str(self._socket)), base_url="http://ocs", timeout=10
@@ -62,7 +82,7 @@ class DemoServer:
 
     def command(self) -> list[str]:
         """What is run."""
-        return [sys.executable, "-m", "ocs.cli.main", "serve", *self._arguments]
+        return [sys.executable, "-m", "ocs.cli.main", "serve", "--config", str(self._config), *self._arguments]
 
     def launch(self) -> None:
         """Start the process; `wait_until_ready` must follow."""

@@ -16,7 +16,7 @@ from redis.retry import Retry
 
 from tests.support.redis_server import RedisServer
 from tests.support.resp import Octets
-from tests.support.resp_proxy import AtRandom, Cut, Delay, Fault, Hold, Lose, RespProxy, Tear, at, no_fault
+from tests.support.resp_proxy import Cut, Delay, Fault, Hold, Lose, RespProxy, Tear, at, at_random, no_fault
 
 INCREASE = "return redis.call('INCRBY', KEYS[1], ARGV[1])"
 
@@ -165,7 +165,8 @@ def test_a_stalled_network_and_a_refused_connection(proxy: RespProxy, client: re
 def test_random_places_are_the_seeds_and_are_counted(redis_server: RedisServer) -> None:
     def lost_of(seed: int) -> list[int]:
         lost = []
-        with RespProxy(redis_server.address, AtRandom(seed, 0.2, limit=7)) as proxy, _client(proxy) as client:
+        with RespProxy(redis_server.address) as proxy, _client(proxy) as client:
+            proxy.plan = at_random(proxy, seed, 0.2, limit=7)
             for number in range(1, 101):
                 try:
                     _increase(client)

@@ -33,6 +33,7 @@ class KitRuntime:
         self.kit = kit or Kit()
         self.settings = settings or Settings()
         self.mode: Literal["server", "command"] = "server"
+        self.worker_id = "0123456789abcdef"
         self.stepped = True
         self.warned: list[str] = []
         self.wrong: list[str] = []
@@ -45,6 +46,10 @@ class KitRuntime:
     def monotonic(self) -> float:
         """Seconds that go with the clock."""
         return self.kit.monotonic()
+
+    def uptime_s(self) -> int:
+        """Just begun."""
+        return 0
 
     def now_us(self) -> int:
         """The stepped clock."""

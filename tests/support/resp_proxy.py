@@ -56,25 +56,19 @@ def at(number: int, fault: Fault) -> Plan:
     return lambda seen: fault if seen == number else None
 
 
-class AtRandom:
-    """Faults with a probability, by a seed; none after a number of them."""
+def at_random(proxy: RespProxy, seed: int, probability: float, limit: int, fault: Fault | None = None) -> Plan:
+    """Faults with a probability, by a seed, until a number of them has happened at the proxy.
 
-    def __init__(self, seed: int, probability: float, limit: int, fault: Fault | None = None) -> None:
-        self._dice = random.Random(seed)
-        self._probability = probability
-        self._fault: Fault = fault or Lose()
-        self.left = limit
-
-    def __call__(self, _number: int) -> Fault | None:
-        if self.left == 0 or self._dice.random() >= self._probability:
-            return None
-        self.left -= 1
-        return self._fault
+    What is planned for a commit behind one that cuts the connection does not happen, and does not count.
+    """
+    dice = random.Random(seed)
+    chosen = fault or Lose()
+    return lambda _number: chosen if dice.random() < probability and proxy.faults < limit else None
 
 
 def is_commit(command: Command) -> bool:
-    """Whether a command may write documents."""
-    return command.name in COMMITS
+    """Whether a command may write documents; of functions those are told by their names."""
+    return command.name in COMMITS and not command.arguments[1].endswith((b"_outbox", b"_trim"))
 
 
 class RespProxy:

@@ -10,19 +10,17 @@ from __future__ import annotations
 import itertools
 import select
 import signal
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from ocs.demo.server import DemoServer
+from ocs.demo.server import STANDARD_FILES, DemoServer, Files
 from tests.support.gy_client import Answer, GyClient, Requests
 from tests.support.processes import DYING_WITH_THE_TEST
 
 CATALOGUE = Path(__file__).with_name("catalogue.toml")
 CENT = 10_000
 HOST, REALM = "ocs1.example.com", "example.com"
-CATALOGUE_TIMEOUT_S = 20.0
 
 
 class Gateway(Protocol):
@@ -103,10 +101,12 @@ class Operator:
 
 
 class Server(Operator, DemoServer):
-    """One process: alone on SQLite, or one of several workers."""
+    """One process, alone on SQLite."""
 
-    def __init__(self, home: Path, settings: str = "") -> None:
-        DemoServer.__init__(self, home, HOST, REALM, ("--test-clock",), settings)
+    def __init__(
+        self, home: Path, settings: str = "", arguments: Sequence[str] = (), files: Files = STANDARD_FILES
+    ) -> None:
+        DemoServer.__init__(self, home, HOST, REALM, ("--test-clock", *arguments), settings, files)
         self.home = home
 
     def get(self, path: str) -> dict[str, Any]:
@@ -227,15 +227,24 @@ def messages_of(data: bytes) -> list[bytes]:
     return found
 
 
+class Worker(Server):
+    """One of several processes, started by itself."""
+
+    def __init__(self, home: Path, number: int, settings: str) -> None:
+        socket = f"{STANDARD_FILES.socket}.{number}" if number else STANDARD_FILES.socket
+        files = Files(f"worker{number}.toml", f"worker{number}.log", socket)
+        super().__init__(home, settings, ("--worker", str(number)), files)
+
+
 class Workers(Operator):
-    """Worker processes on one Redis."""
+    """Worker processes on one Redis, in one home folder."""
 
     def __init__(self, home: Path, store_urls: Sequence[str], level: str = "safe", settings: str = "") -> None:
         """One worker for each URL of the store: the same one, or that of a proxy of its own."""
+        self.home = home
+        common = f'level = "{level}"\n\n[workers]\ncount = {len(store_urls)}\n{settings}'
         self.servers = [
-            Server(
-                _made(home / f"w{number}"), f'\n[store]\nengine = "redis"\nurl = "{url}"\nlevel = "{level}"\n{settings}'
-            )
+            Worker(home, number, f'\n[store]\nengine = "redis"\nurl = "{url}"\n{common}')
             for number, url in enumerate(store_urls)
         ]
         self._next = itertools.cycle(self.servers)
@@ -250,11 +259,23 @@ class Workers(Operator):
             server._client.close()
 
     def start(self) -> None:
-        """Start all at once."""
-        for server in self.servers:
-            server.launch()
+        """Start all at once; none is left if one fails."""
+        try:
+            for server in self.servers:
+                server.launch()
+            self.wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def wait_until_ready(self) -> None:
+        """Wait until every worker answers, and bring their clocks, which stood still or began anew, together."""
         for server in self.servers:
             server.wait_until_ready()
+        times = {server: server.now_us() for server in self.servers}
+        for server, now_us in times.items():
+            if behind_s := (max(times.values()) - now_us) // 1_000_000:
+                server.advance(behind_s)
 
     def stop(self) -> None:
         for server in self.servers:
@@ -265,10 +286,13 @@ class Workers(Operator):
     def prepare(self) -> None:
         """Activate the scenarios' catalogue; returns when every worker charges by it."""
         version = self.activate()
-        end = time.monotonic() + CATALOGUE_TIMEOUT_S
-        while any(server.get("/v1/doctor")["catalogue"]["version"] != version for server in self.servers):
-            assert time.monotonic() < end, "a worker does not follow the catalogue"
-            time.sleep(0.02)
+        behind = [one for one in self.servers if one.get("/v1/doctor")["catalogue"]["version"] != version]
+        for server in behind:
+            server.terminate()
+        for server in behind:
+            server.stop()
+            server.launch()
+        self.wait_until_ready()
 
     def get(self, path: str) -> dict[str, Any]:
         return next(self._next).get(path)
@@ -277,11 +301,9 @@ class Workers(Operator):
         return next(self._next).post(path, **body)
 
     def advance(self, seconds: int) -> None:
-        """Step all clocks, which were started within a second of each other or are brought there first."""
-        times = {server: server.now_us() for server in self.servers}
-        for server, now_us in times.items():
-            behind_s = (max(times.values()) - now_us) // 1_000_000
-            server.advance(seconds + behind_s)
+        """Step all clocks; everything due is done when this returns."""
+        for server in self.servers:
+            server.advance(seconds)
 
     def numbers(self) -> dict[str, int]:
         """Counters of all workers, added."""
@@ -291,8 +313,3 @@ class Workers(Operator):
     def gateway(self, origin_host: str = "gw1.example.net") -> AlternatingGateway:
         """A gateway with a connection to each worker."""
         return AlternatingGateway([server.port for server in self.servers], origin_host)
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
