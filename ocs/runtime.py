@@ -62,6 +62,7 @@ class StoreRuntime:
         self.worker_id: str = os.urandom(8).hex()
         """Names this start of this process among all that share the store; a restarted worker has another one."""
         self._loop = loop
+        self._opened = loop.time()
         self._problems: list[str] = []
         conductor = Conductor(
             store,
@@ -236,6 +237,10 @@ class StoreRuntime:
         if isinstance(facts, StoreFailure):
             raise StoreUnavailable(facts.detail)
         return facts
+
+    def uptime_s(self) -> int:
+        """Whole seconds since the store was opened."""
+        return int(self._loop.time() - self._opened)
 
     def listeners(self) -> Sequence[Mapping[str, object]]:
         """What is listened on."""

@@ -27,11 +27,18 @@ class Runtime(Protocol):
         """`server`: `ocs serve`; `command`: a command line that holds the store for a moment."""
 
     @property
+    def worker_id(self) -> str:
+        """Names this start of this process among all that share the store."""
+
+    @property
     def stepped(self) -> bool:
         """Whether time is stepped by `advance` (`ocs serve --test-clock`) instead of passing."""
 
     def monotonic(self) -> float:
         """Monotonic seconds, the scale of the deadlines given to `Engine.run`."""
+
+    def uptime_s(self) -> int:
+        """Whole seconds since this process opened the store."""
 
     def now_us(self) -> int:
         """UTC microseconds of the charging clock."""

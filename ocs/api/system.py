@@ -19,6 +19,7 @@ from ocs.api.peer import peer_of_scope
 from ocs.api.runtime import Runtime
 from ocs.charging.conductor import ChargingError
 from ocs.charging.operations import OperationRefused
+from ocs.charging.requests import RequestKind, Result
 from ocs.config import Settings
 
 FACTS_DEADLINE_S = 5.0
@@ -36,6 +37,11 @@ class System(Controller):
         """Answers without asking the store."""
         runtime = runtime_of(request)
         return {"status": "ok", "mode": runtime.mode, "pid": os.getpid(), "version": product_version()}
+
+    @get("/status", summary="Which worker this is and what it has done")
+    async def status(self, request: Http) -> Json:
+        """One line of `ocs status`; answers without asking the store. Counts are this process's own, since its start."""
+        return status_of(runtime_of(request))
 
     @get("/doctor", summary="What is loaded, configured and wrong")
     async def doctor(self, request: Http) -> Json:
@@ -65,6 +71,28 @@ class System(Controller):
         return {**_clock(runtime), "swept": swept}
 
 
+def status_of(runtime: Runtime) -> Json:
+    """Who this process is, where it listens, and what it has done since its start."""
+    results = runtime.engine.counters.results
+    requests = {kind.name.lower(): 0 for kind in RequestKind}
+    for (kind, _), count in results.items():
+        requests[RequestKind(kind).name.lower()] += count
+    return {
+        "worker": runtime.settings.worker,
+        "worker_id": runtime.worker_id,
+        "pid": os.getpid(),
+        "version": product_version(),
+        "mode": runtime.mode,
+        "uptime_s": runtime.uptime_s(),
+        "listeners": [dict(listener) for listener in runtime.listeners()],
+        "requests": requests,
+        "sessions_begun": results.get((RequestKind.INITIAL, Result.SUCCESS), 0),
+        "sessions_ended": results.get((RequestKind.TERMINATION, Result.SUCCESS), 0),
+        "connections": runtime.numbers().get("diameter_connections_open", 0),
+        "in_flight": runtime.numbers().get("diameter_requests_in_flight", 0),
+    }
+
+
 def _clock(runtime: Runtime) -> Json:
     return {"now_us": runtime.now_us(), "stepped": runtime.stepped}
 
@@ -92,6 +120,8 @@ async def facts_of(runtime: Runtime) -> Json:
     return {
         "version": product_version(),
         "python": platform.python_version(),
+        "worker": runtime.settings.worker,
+        "worker_id": runtime.worker_id,
         "pid": os.getpid(),
         "mode": runtime.mode,
         "clock": _clock(runtime),
@@ -113,4 +143,4 @@ async def facts_of(runtime: Runtime) -> Json:
 def _sections(settings: Settings) -> Json:
     values: Json = msgspec.to_builtins(settings)
     values["store"]["url"] = settings.store.shown_url
-    return {name: value for name, value in values.items() if name not in ("home", "file")}
+    return {name: value for name, value in values.items() if name not in ("home", "file", "worker")}

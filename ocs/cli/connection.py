@@ -1,7 +1,8 @@
 """How a command reaches the HTTP interface: a running server's socket, or the same application over the store itself.
 
-While a server holds the store its control socket answers; without one the command opens the store under its lock for a
-moment and calls the application in process. Requests and answers are the same.
+While a server runs a control socket answers, that of the first worker that is well; without one the command opens the
+store for a moment (SQLite under its lock; Redis has none) and calls the application in process. Requests and answers are
+the same.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ import os
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import quote
 
 import httpx
 
-from ocs.api.unix_client import UnixConnection
+from ocs.api.unix_client import UnixConnection, get_json, get_text
 from ocs.cli.errors import BadInput, CommandError, Refused, Unavailable
 from ocs.config import ConfigError, Settings, load_settings
 
@@ -28,6 +29,9 @@ WAIT_S = 5.0
 """How long a command waits while another one, or a server that starts or stops, holds the store."""
 
 PAUSE_S = 0.02
+
+HEALTH_TIMEOUT_S = 2.0
+"""How long a worker may take to say that it is well, before another one is asked."""
 
 ANSWER_MARGIN_S = 5.0
 """What a command waits beyond the server's own deadline for an answer."""
@@ -131,8 +135,8 @@ async def connected(settings: Settings, create: bool) -> AsyncIterator[Api]:
     """The interface of the server that holds the store, or of this process."""
     timeout = settings.control.deadline_s + ANSWER_MARGIN_S
     runtime = await _open(settings, create)
-    if runtime is None:
-        transport = _SocketTransport(settings.socket_path, timeout)
+    if isinstance(runtime, Path):
+        transport = _SocketTransport(runtime, timeout)
         async with httpx.AsyncClient(transport=transport, base_url="http://ocs", timeout=timeout) as client:
             yield Api(client, served=True)
         return
@@ -174,11 +178,11 @@ class _SocketTransport(httpx.AsyncBaseTransport):
         self._connection.close()
 
 
-async def _open(settings: Settings, create: bool) -> CommandRuntime | None:
-    """This process's own runtime, `None` if a server answers."""
+async def _open(settings: Settings, create: bool) -> CommandRuntime | Path:
+    """The control socket of a server that answers, else this process's own runtime."""
     path = settings.store_path
     ends = time.monotonic() + WAIT_S
-    while not answers(settings.socket_path):
+    while (served := answering_socket(settings)) is None:
         if not create and settings.store.engine == "sqlite" and not path.exists():
             raise Unavailable(f"no server answers on {settings.socket_path}, and there is no store {path}")
         try:
@@ -188,7 +192,7 @@ async def _open(settings: Settings, create: bool) -> CommandRuntime | None:
                 message = f"{held}, and no server answers on {settings.socket_path}"
                 raise Unavailable(message) from None
         await asyncio.sleep(PAUSE_S)
-    return None
+    return served
 
 
 class _Held(Exception):
@@ -239,3 +243,53 @@ def answers(path: Path) -> bool:
         except OSError:
             return False
     return True
+
+
+def answering_socket(settings: Settings) -> Path | None:
+    """The control socket of the first worker that answers; `Unavailable` if this user may not ask it."""
+    paths = settings.socket_paths()
+    if len(paths) == 1:
+        return paths[0] if answers(paths[0]) else None
+    # A worker that hangs still has its connections accepted by the kernel; another one may do its work.
+    return next((path for path in paths if answers(path) and _is_well(path)), None)
+
+
+def _is_well(path: Path) -> bool:
+    try:
+        return get_json(path, "/v1/health", HEALTH_TIMEOUT_S).get("status") == "ok"
+    except (OSError, ValueError):
+        return False
+
+
+def ask_workers(settings: Settings, target: str, timeout_s: float = HEALTH_TIMEOUT_S) -> list[str | None]:
+    """What each worker answers to a GET, `None` for one that does not answer; `Unavailable` if this user may not ask."""
+    return [_text_of(path, target, timeout_s) for path in settings.socket_paths()]
+
+
+def _text_of(path: Path, target: str, timeout_s: float) -> str | None:
+    if not answers(path):
+        return None
+    try:
+        return get_text(path, target, timeout_s)
+    except OSError:
+        return None
+
+
+def run_on_workers(settings: Settings, work: Callable[[Sequence[Api]], Awaitable[T]]) -> T:
+    """Connect to every worker, do the work, disconnect; `Unavailable`, and nothing was done, if one does not answer."""
+    paths = settings.socket_paths()
+    for worker, path in enumerate(paths):
+        if not answers(path):
+            raise Unavailable(f"worker {worker} does not answer on {path}")
+    timeout = settings.control.deadline_s + ANSWER_MARGIN_S
+
+    async def connect_and_work() -> T:
+        async with AsyncExitStack() as open_clients:
+            apis = []
+            for path in paths:
+                transport = _SocketTransport(path, timeout)
+                client = httpx.AsyncClient(transport=transport, base_url="http://ocs", timeout=timeout)
+                apis.append(Api(await open_clients.enter_async_context(client), served=True))
+            return await work(apis)
+
+    return asyncio.run(connect_and_work())

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from ocs.cli.connection import answers, run, settings_of
+from ocs.cli.connection import answers, ask_workers, run, settings_of
 from ocs.cli.errors import BadInput, CommandError, Unavailable
 from ocs.cli.output import facts, line, table
+from ocs.config import Settings
 
 Json = dict[str, Any]
+
+FACTS_TIMEOUT_S = 10.0
+"""How long a worker may take to tell its facts: longer than it waits for its store."""
 
 
 def examine(config: str | None) -> Json:
@@ -21,9 +27,12 @@ def examine(config: str | None) -> Json:
         findings["problems"] += [f"configuration: {one}" for one in str(error).splitlines()]
         return findings
     try:
-        served = answers(settings.socket_path)
-        findings["server"] = {"running": served, "socket": str(settings.socket_path)}
-        if not served and settings.store.engine == "sqlite" and not settings.store_path.exists():
+        running = [answers(path) for path in settings.socket_paths()]
+        findings["server"] = {"running": any(running), "socket": str(settings.socket_path)}
+        if len(running) > 1 and any(running):
+            _examine_workers(settings, findings)
+            return findings
+        if not any(running) and settings.store.engine == "sqlite" and not settings.store_path.exists():
             findings["warnings"].append(f"there is no store {settings.store_path} yet; the first change makes it")
             return findings
         state = run(config, lambda api: api.get("/v1/doctor"))
@@ -36,6 +45,45 @@ def examine(config: str | None) -> Json:
         findings["problems"] += state.pop("problems")
         findings["state"] = state
     return findings
+
+
+def _examine_workers(settings: Settings, findings: Json) -> None:
+    """Ask each of several workers; the state is that of the first that answers."""
+    paths = settings.socket_paths()
+    states: dict[int, Json] = {}
+    for worker, text in enumerate(ask_workers(settings, "/v1/doctor", FACTS_TIMEOUT_S)):
+        if text is None:
+            findings["problems"].append(f"worker {worker} does not answer on {paths[worker]}")
+        else:
+            states[worker] = json.loads(text)
+    findings["server"]["workers"] = [
+        {"worker": worker, "running": worker in states, "socket": str(path)} for worker, path in enumerate(paths)
+    ]
+    for name in ("warnings", "problems"):
+        findings[name] += _told_by_whom({worker: state.pop(name) for worker, state in states.items()})
+    findings["problems"] += _differences(states, "catalogue", lambda state: str(state["catalogue"]["version"]))
+    findings["warnings"] += _differences(states, "version", lambda state: str(state["version"]))
+    findings["state"] = next(iter(states.values()), None)
+
+
+def _told_by_whom(texts: Mapping[int, list[str]]) -> list[str]:
+    """Sentences, each once; with the workers that say it unless all do."""
+    who: dict[str, list[int]] = {}
+    for worker, said in texts.items():
+        for text in said:
+            who.setdefault(text, []).append(worker)
+    return [
+        text if len(workers) == len(texts) else f"worker {', '.join(map(str, workers))}: {text}"
+        for text, workers in who.items()
+    ]
+
+
+def _differences(states: Mapping[int, Json], name: str, value: Callable[[Json], str]) -> list[str]:
+    """A sentence if the workers are not alike."""
+    found = {worker: value(state) for worker, state in states.items()}
+    if len(set(found.values())) < 2:
+        return []
+    return [f"workers differ in their {name}: " + ", ".join(f"{one} in worker {k}" for k, one in found.items())]
 
 
 def _examine_installation(findings: Json) -> None:
@@ -55,6 +103,8 @@ def print_findings(found: Json) -> None:
     if found["server"] is not None:
         running = "running" if found["server"]["running"] else "not running"
         _section("server", {"state": running, "control socket": found["server"]["socket"]})
+        for one in found["server"].get("workers", ()):
+            line(f"  worker {one['worker']}: {'running' if one['running'] else 'not running'}, {one['socket']}")
     state = found["state"]
     if state is not None:
         _state(state)

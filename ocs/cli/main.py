@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from ocs.cli import accounts, catalogue, process, sessions, subscribers
+from ocs.cli import accounts, catalogue, process, sessions, subscribers, workers
 from ocs.cli.errors import BAD_INPUT, OK, UNAVAILABLE, CommandError
 from ocs.cli.options import Config, set_default_config
 
@@ -32,6 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 process.register(app)
+workers.register(app)
 app.add_typer(accounts.app, name="account")
 app.add_typer(subscribers.app, name="subscriber")
 app.add_typer(catalogue.app, name="catalogue")
