@@ -110,7 +110,7 @@ cdef class _Buffer:
         return self.bulk(PyBytes_AS_STRING(octets), PyBytes_GET_SIZE(octets))
 
     cdef int bulk_decimal(self, int64_t number) except -1:
-        cdef int64_t left = number if number >= 0 else -number
+        cdef uint64_t left = <uint64_t>number if number >= 0 else 0 - <uint64_t>number
         cdef int digits = 1 if number >= 0 else 2
         while left >= 10:
             left = left // 10
