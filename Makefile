@@ -11,13 +11,14 @@ DOCS_VENV := .venv-docs
 
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-peers tools redis check check-style check-types check-imports check-generated check-required \
-	check-docs soak bench docs generate lock clean
+	check-docs check-speed soak bench docs generate lock clean
 
 help:
 	@echo "demo        a whole charged session, played by a foreign Diameter client"
 	@echo "test        everything that needs no foreign witness; unpacks Redis if the machine has none"
 	@echo "test-peers  foreign clients and witnesses (python-diameter, tshark)"
 	@echo "check       linters, types, import contracts, generated files"
+	@echo "check-speed instruction counts of the hot leaves, against those kept (callgrind)"
 	@echo "soak        the long fuzz run"
 	@echo "bench       micro-benchmarks of the codec"
 	@echo "docs        the documentation site, in site/"
@@ -63,6 +64,11 @@ check-generated: $(STAMPS)/test
 # Every requirement of this release has a test.
 check-required: $(STAMPS)/test
 	$(BIN)/python tools/compliance.py --check-required
+
+# A slow-down shows in instructions where times only show the machine; `tools/check_speed.py --update` keeps new counts.
+check-speed: $(STAMPS)/demo
+	@$(PYTHON) tools/fetch_tools.py valgrind
+	@$(BIN)/python tools/check_speed.py
 
 # Longer than a test run may take: a million mutations against the node.
 soak: $(STAMPS)/test

@@ -171,7 +171,7 @@ cdef enum:
     REQUIRED = 0xFF << SEEN_SESSION_ID
 
 
-def read_ccr(Message message):
+cpdef object read_ccr(Message message):
     """The facts of a regular CCR, `None` for any other.
 
     `(session_id, origin_host, origin_realm, service_context_id, request_type, request_number, event_timestamp_s or None,
@@ -410,7 +410,7 @@ cdef inline uint32_t at_most_32(object number) except? 0:
     return <uint32_t>wide if wide < 0xFFFFFFFFU else 0xFFFFFFFFU
 
 
-def write_cca(Message message, str session_id, bytes head, request_number, services):
+cpdef object write_cca(Message message, str session_id, bytes head, object request_number, object services):
     """The CCA to a regular CCR: header, Session-Id, `head`, CC-Request-Number, services, Proxy-Infos; `None` if too long.
 
     `head` are the ready AVPs from Result-Code to CC-Request-Type. A service is `(rating_group or None,

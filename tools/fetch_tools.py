@@ -1,4 +1,4 @@
-"""Make sure that the tools of other projects which tests use are there: tshark, redis-server.
+"""Make sure that the tools of other projects which tests use are there: tshark, redis-server, valgrind.
 
 usage: python3 tools/fetch_tools.py NAME...
 
@@ -55,6 +55,11 @@ if [ "$(id -u)" = 0 ]; then
     export HOME=/nonexistent
     exec setpriv --reuid=65534 --regid=65534 --clear-groups usr/bin/tshark "$@"
 fi
+"""
+
+
+BEFORE_VALGRIND = """\
+export VALGRIND_LIB="$PWD/usr/libexec/valgrind"
 """
 
 
@@ -200,9 +205,20 @@ def ask_redis(server: subprocess.Popen[bytes], address: str) -> bytes:
     return b""
 
 
+def valgrind_works(path: str) -> bool:
+    """Whether callgrind counts the instructions of a program."""
+    command = [path, "--quiet", "--tool=callgrind", "--callgrind-out-file=/dev/null", "/bin/true"]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60)
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
 TOOLS = {
     "redis-server": Tool(("redis-server", "redis-tools"), redis_server_works),
     "tshark": Tool(("tshark",), tshark_works, BEFORE_TSHARK),
+    "valgrind": Tool(("valgrind",), valgrind_works, BEFORE_VALGRIND),
 }
 
 if __name__ == "__main__":

@@ -236,7 +236,7 @@ class DiameterServer:
         self.loop = asyncio.get_running_loop()
         if self.settings.listen:
             self._listener = await self.loop.create_server(
-                lambda: _Connection(self), self.settings.listen, self.settings.port
+                lambda: connection_of(self), self.settings.listen, self.settings.port
             )
             self._log.info("listening", addresses=[f"{host}:{port}" for host, port in self.addresses])
 
@@ -400,6 +400,11 @@ class DiameterServer:
 
     def _log_origin_state(self, event: OriginStateSeen) -> None:
         self._log.info("origin state", origin_host=event.origin_host, origin_state_id=event.origin_state_id)
+
+
+def connection_of(server: DiameterServer) -> asyncio.Protocol:
+    """The protocol of one new connection, as the server gives it to its loop."""
+    return _Connection(server)
 
 
 def admission_hint(origin_host: str, source: str) -> str:
