@@ -16,7 +16,11 @@ from balance.resp import encode_command
 VERSION = 1
 """Of the functions; the digest after it settles the rest."""
 
-NAMES = ("commit", "outbox", "trim")
+FLAGS = {"commit": "", "outbox": "'no-writes', 'allow-oom'", "trim": "'allow-oom'"}
+"""The functions, with what Redis must know of them: a full Redis must still let its outbox be read and trimmed.
+
+Scripts need no flags: what they may do is judged command by command, and removing is always allowed.
+"""
 
 
 class Functions(NamedTuple):
@@ -34,21 +38,20 @@ class Functions(NamedTuple):
 
 def _texts() -> dict[str, str]:
     folder = resources.files("balance") / "lua"
-    return {name: (folder / f"{name}.lua").read_text(encoding="utf-8") for name in NAMES}
+    return {name: (folder / f"{name}.lua").read_text(encoding="utf-8") for name in FLAGS}
 
 
 def as_library() -> Functions:
     """For Redis 7 and later."""
-    texts = _texts()
-    digest = hashlib.sha256("\0".join(texts.values()).encode()).hexdigest()[:8]
-    library = f"tollgate_v{VERSION}_{digest}"
-    parts = [f"#!lua name={library}"]
-    for name, text in texts.items():
-        parts.append(
-            f"local function {name}(KEYS, ARGV)\n{text}\nend\nredis.register_function('{library}_{name}', {name})"
-        )
-    loading = (b"FUNCTION", b"LOAD", "\n".join(parts).encode())
-    return _functions("function", (loading,), {name: (b"FCALL", f"{library}_{name}".encode()) for name in NAMES})
+    bodies = []
+    for name, text in _texts().items():
+        register = f"function_name='NAME_{name}', callback={name}, flags={{{FLAGS[name]}}}"
+        bodies.append(f"local function {name}(KEYS, ARGV)\n{text}\nend\nredis.register_function{{{register}}}")
+    body = "\n".join(bodies)
+    library = f"tollgate_v{VERSION}_{hashlib.sha256(body.encode()).hexdigest()[:8]}"
+    body = body.replace("'NAME_", f"'{library}_")
+    loading = (b"FUNCTION", b"LOAD", f"#!lua name={library}\n{body}".encode())
+    return _functions("function", (loading,), {name: (b"FCALL", f"{library}_{name}".encode()) for name in FLAGS})
 
 
 def as_scripts() -> Functions:
@@ -57,7 +60,7 @@ def as_scripts() -> Functions:
     loading = tuple((b"SCRIPT", b"LOAD", text.encode()) for text in texts.values())
     # SHA-1 is how Redis names scripts; nothing rests on its strength.
     digests = {name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in texts.items()}
-    return _functions("evalsha", loading, {name: (b"EVALSHA", digests[name].encode()) for name in NAMES})
+    return _functions("evalsha", loading, {name: (b"EVALSHA", digests[name].encode()) for name in FLAGS})
 
 
 def _functions(kind: str, loading: tuple[tuple[bytes, ...], ...], calls: dict[str, tuple[bytes, bytes]]) -> Functions:

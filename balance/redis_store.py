@@ -270,7 +270,8 @@ class RedisStore:
             raise StoreUnusable(redis_level.refusal(self.level, problems))
         for command in self._functions.loading:
             loaded = await link.ask(*command)
-            if not (isinstance(loaded, ErrorReply) and "already exists" in loaded.text):
+            # A full Redis takes no library, not even one that it has; who misses it will send for it again.
+            if not (isinstance(loaded, ErrorReply) and loaded.text.startswith(("OOM", "ERR Library"))):
                 accepted(loaded, " ".join(part.decode() for part in command[:2]))
         self._judge(problems)
 
@@ -289,9 +290,7 @@ class RedisStore:
         if info.get("loading") == "1":
             raise NotReachable("Redis is loading its data")
         if info.get("role") != "master":
-            raise NotReachable(
-                f"{self._connection.address.shown} is a {info.get('role', 'server of no role')}, not a primary"
-            )
+            raise NotReachable(f"this Redis is no primary; its role is {info.get('role', 'not told')!r}")
         version = redis_level.version_of(info)
         if version < redis_level.MINIMUM_VERSION:
             raise StoreUnusable(f"Redis {info.get('redis_version')} is too old, 6.2 or later is needed")
