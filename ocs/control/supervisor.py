@@ -115,7 +115,7 @@ class Supervisor:
         self._ready_limit_s = ready_limit_s
         self._clock_start_us = clock_start_us
         self._places: list[_Place] = []
-        self._serving = False
+        self.serving = trio.Event()
         """All workers were ready once: from then on a start that fails is a death, and not the end."""
         self._over = trio.Event()
         self._status = 0
@@ -156,7 +156,7 @@ class Supervisor:
             if number != signal.SIGHUP:
                 log.info("stopping", signal=signal.Signals(number).name)
                 self._end()
-            elif not self._serving:
+            elif not self.serving.is_set():
                 log.warning("no rolling restart: the workers are starting")
             else:
                 # One that waits stands for all that are asked for meanwhile.
@@ -165,7 +165,7 @@ class Supervisor:
 
     async def _serve(self, rolls: trio.MemoryReceiveChannel[None]) -> None:
         await self._start_all()
-        self._serving = True
+        self.serving.set()
         log.info("all workers serve", workers=len(self._places))
         tell_service_manager("READY=1")
         async for _ in rolls:
@@ -205,7 +205,7 @@ class Supervisor:
                 self._left(place, status)
             elif place.planned:
                 log.info("worker ended, as planned", worker=place.number, how=told(status))
-            elif not run.ready and not self._serving:
+            elif not run.ready and not self.serving.is_set():
                 self._start_failed(place, status)
                 return
             elif not await self._mourn(place, run, status, lived_s):
