@@ -466,23 +466,22 @@ def test_the_queue_is_bounded(own: RedisServer, monkeypatch: pytest.MonkeyPatch)
         assert outcomes[2:] == [[Committed()]] * 3
 
 
-def test_a_full_redis_refuses_and_changes_nothing(server: RedisServer, client: redis.Redis) -> None:
-    for evalsha in (False, True):
-        with opened(server.url, evalsha=evalsha) as store:
-            name = f"k{evalsha}"
-            assert commit(store, Transaction((), events=(b"before",))) == [Committed()]
-            client.config_set("maxmemory", "1")
-            refused(commit(store, Transaction((create(name), create("ttl", ttl_s=5)), events=(b"e",))), False, "OOM")
-            assert Calls(store).get(name) is None
-            # What makes room again goes on, also over a new connection.
-            losses = store.inner.numbers.losses
-            client.client_kill_filter(_type="normal", skipme=True)
-            until(lambda: store.inner.numbers.losses > losses and problem_of(store) == "", "connected again")
-            assert [item.event for item in Calls(store).events()] == [b"before"]
-            assert Calls(store).trim(1, 1000) is None
-            assert Calls(store).events() == []
-            client.config_set("maxmemory", "0")
-            assert commit(store, Transaction((create(name),))) == [Committed()]
+@pytest.mark.parametrize("evalsha", [False, True])
+def test_a_full_redis_refuses_and_changes_nothing(server: RedisServer, client: redis.Redis, evalsha: bool) -> None:
+    with opened(server.url, evalsha=evalsha) as store:
+        calls = Calls(store)
+        assert commit(store, Transaction((), events=(b"before",))) == [Committed()]
+        client.config_set("maxmemory", "1")
+        refused(commit(store, Transaction((create("k"), create("ttl", ttl_s=5)), events=(b"e",))), False, "OOM")
+        assert calls.get("k") is None
+        # What makes room again goes on, also over a new connection.
+        client.client_kill_filter(_type="normal", skipme=True)
+        until(lambda: store.inner.numbers.losses == 1 and problem_of(store) == "", "connected again")
+        assert [item.event for item in calls.events()] == [b"before"]
+        assert calls.trim(1, 1000) is None
+        assert calls.events() == []
+        client.config_set("maxmemory", "0")
+        assert commit(store, Transaction((create("k"),))) == [Committed()]
 
 
 def test_a_busy_redis_is_asked_again_until_it_answers(server: RedisServer, client: redis.Redis) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from balance.memory_store import MemoryStore
@@ -23,11 +23,16 @@ from balance.store import (
     DueChange,
     DueItem,
     IndexChange,
+    Lease,
+    Leased,
     OutboxItem,
     Store,
+    StoreFailure,
     Transaction,
     Write,
 )
+from tests.support.redis_server import RedisServer
+from tests.support.redis_store import RedisClock, ThreadedRedisStore
 from tests.support.store_kit import Calls, key
 
 PARTITIONS = 2
@@ -56,6 +61,7 @@ class TransactionPlan:
     events: tuple[bytes, ...]
     due: tuple[DueChange, ...]
     indexes: tuple[IndexChange, ...]
+    lease: Lease | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,9 @@ write_plans = st.builds(
     WritePlan, st.sampled_from(NAMES), guesses, st.none() | st.binary(max_size=3), st.sampled_from([0, 0, 2, 5])
 )
 due_changes = st.builds(DueChange, st.sampled_from(MEMBERS), st.none() | st.integers(0, 20))
+leases = st.builds(
+    Lease, st.sampled_from([b"r", b"ro"]), st.sampled_from([b"one", b"two"]), st.sampled_from([0, 0, 2000, 5000])
+)
 index_changes = st.builds(IndexChange, st.sampled_from(INDEXES), st.sampled_from(MEMBERS), st.booleans())
 transaction_plans = st.builds(
     TransactionPlan,
@@ -107,6 +116,7 @@ transaction_plans = st.builds(
     st.lists(st.binary(max_size=2), max_size=3).map(tuple),
     st.lists(due_changes, max_size=3).map(tuple),
     st.lists(index_changes, max_size=3).map(tuple),
+    st.none() | leases,
 )
 partitions = st.integers(0, PARTITIONS - 1)
 commit_steps = st.builds(CommitStep, partitions, st.lists(transaction_plans, min_size=1, max_size=4).map(tuple))
@@ -140,10 +150,24 @@ class Model:
     told: int = 0
     due: dict[bytes, int] = field(default_factory=dict)
     indexes: set[tuple[bytes, bytes]] = field(default_factory=set)
+    leases: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
+    """root -> (holder, end)"""
 
     def forget_expired(self, now_us: int) -> None:
         for name in [name for name, end_us in self.ends_us.items() if end_us <= now_us]:
             del self.documents[name], self.ends_us[name]
+
+    def ask(self, lease: Lease | None, now_us: int) -> int:
+        """Microseconds to wait; 0: the lease lets this one pass."""
+        if lease is None:
+            return 0
+        holder, end_us = self.leases.get(lease.root, (lease.holder, 0))
+        if holder != lease.holder and end_us > now_us:
+            return end_us - now_us
+        if lease.take_ms:
+            mine_us = end_us if holder == lease.holder else 0
+            self.leases[lease.root] = (lease.holder, max(mine_us, now_us + lease.take_ms * 1000))
+        return 0
 
     def expected(self, plan: WritePlan) -> bytes | None:
         present = self.documents.get(plan.name)
@@ -189,29 +213,47 @@ class Model:
 class Run:
     """A store beside its model."""
 
-    def __init__(self, kind: str, path: Path) -> None:
+    def __init__(self, kind: str, path: Path, server: RedisServer | None) -> None:
         self.kind = kind
         self.path = path
         self.now_us = 1_000_000_000
         self.models = [Model() for _ in range(PARTITIONS)]
         self.nonces = itertools.count(1)
-        self.store: Store = MemoryStore(PARTITIONS, lambda: self.now_us)
-        if kind == "sqlite":
-            self.store = self.open()
+        self.resources = ExitStack()
+        self.real_time: RedisClock | None = None
+        self.server = server
+        if server is not None:
+            client = self.resources.enter_context(server.client())
+            client.flushall()
+            self.real_time = RedisClock(client, self.now_us)
+        self.store: Store = self.open()
         self.calls = Calls(self.store)
 
-    def open(self) -> SqliteStore:
-        return SqliteStore(self.path, lambda: self.now_us, partitions=PARTITIONS)
+    def open(self) -> Store:
+        if self.kind == "memory":
+            return MemoryStore(PARTITIONS, lambda: self.now_us)
+        if self.kind == "sqlite":
+            return SqliteStore(self.path, lambda: self.now_us, partitions=PARTITIONS)
+        assert self.server is not None
+        return ThreadedRedisStore(
+            self.server.url, level="fast", partitions=PARTITIONS, evalsha=self.kind == "redis by scripts"
+        )
 
     def close(self) -> None:
-        if isinstance(self.store, SqliteStore):
-            self.store.close()
+        self.close_store()
+        self.resources.close()
+
+    def close_store(self) -> None:
+        if not isinstance(self.store, MemoryStore):
+            self.store.close()  # type: ignore[attr-defined]
 
     def step(self, step: Step) -> None:
         if isinstance(step, CommitStep):
             self.commit(step)
         elif isinstance(step, PassStep):
             self.now_us += step.seconds * 1_000_000
+            if self.real_time is not None:
+                self.real_time[0] = self.now_us
             for model in self.models:
                 model.forget_expired(self.now_us)
         elif isinstance(step, TrimStep):
@@ -220,27 +262,40 @@ class Run:
             model.outbox = {number: event for number, event in model.outbox.items() if number > step.upto}
         elif isinstance(step, PageStep):
             self.compare_pages(step)
-        elif isinstance(self.store, SqliteStore):
-            self.store.close()
-            self.calls = Calls(self.open())
-            self.store = self.calls.store
+        elif self.kind != "memory":
+            self.close_store()
+            self.store = self.open()
+            self.calls = Calls(self.store)
+            if self.kind == "sqlite":
+                # They live in its process, which has the file for itself.
+                for model in self.models:
+                    model.leases.clear()
 
     def commit(self, step: CommitStep) -> None:
         model = self.models[step.partition]
         transactions: list[Transaction] = []
-        wanted: list[Committed | Conflict] = []
+        wanted: list[Committed | Conflict | Leased] = []
         for plan in step.transactions:
             writes = tuple(self.write(step.partition, one) for one in plan.writes)
-            transaction = Transaction(writes, plan.events, plan.due, plan.indexes)
+            transaction = Transaction(writes, plan.events, plan.due, plan.indexes, plan.lease)
             transactions.append(transaction)
-            if model.wins(writes, plan.writes):
+            wait_us = model.ask(plan.lease, self.now_us)
+            if wait_us:
+                wanted.append(Leased(wait_us // 1000))
+            elif model.wins(writes, plan.writes):
                 model.apply(transaction, plan.writes, self.now_us)
                 wanted.append(Committed())
             else:
                 present = {key(one.name, step.partition): model.documents.get(one.name) for one in plan.writes}
                 wanted.append(Conflict(present))
         outcome: CommitOutcome = self.calls.commit(step.partition, transactions)
+        if self.real_time and not isinstance(outcome, StoreFailure):
+            # A real clock has gone on by some milliseconds since the lease was taken.
+            outcome = [self.rounded(one) for one in outcome]
         assert outcome == wanted
+
+    def rounded(self, verdict: Committed | Conflict | Leased) -> Committed | Conflict | Leased:
+        return Leased(-(-verdict.wait_ms // 1000) * 1000) if isinstance(verdict, Leased) else verdict
 
     def write(self, partition: int, plan: WritePlan) -> Write:
         expected = self.models[partition].expected(plan)
@@ -276,9 +331,9 @@ class Run:
 
 
 @contextmanager
-def running(kind: str) -> Iterator[Run]:
+def running(kind: str, server: RedisServer | None) -> Iterator[Run]:
     with tempfile.TemporaryDirectory(prefix="store-model-") as folder:
-        run = Run(kind, Path(folder) / "store")
+        run = Run(kind, Path(folder) / "store", server)
         try:
             yield run
         finally:
@@ -289,7 +344,26 @@ def running(kind: str) -> Iterator[Run]:
 @settings(deadline=None, max_examples=100)
 @given(plan=st.lists(steps, min_size=1, max_size=25))
 def test_any_sequence_of_calls_gives_what_the_model_gives(kind: str, plan: list[Step]) -> None:
-    with running(kind) as run:
+    play(kind, plan, None)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with RedisServer("fast") as found:
+        yield found
+
+
+@pytest.mark.parametrize("kind", ["redis by functions", "redis by scripts"])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(plan=st.lists(steps, min_size=1, max_size=25))
+def test_any_sequence_of_calls_to_redis_gives_what_the_model_gives(
+    kind: str, server: RedisServer, plan: list[Step]
+) -> None:
+    play(kind, plan, server)
+
+
+def play(kind: str, plan: Sequence[Step], server: RedisServer | None) -> None:
+    with running(kind, server) as run:
         for step in plan:
             run.step(step)
         run.compare_everything()
