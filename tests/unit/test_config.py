@@ -112,6 +112,60 @@ def test_a_control_socket_whose_path_is_too_long_is_refused() -> None:
         parse_settings(f'[control]\nsocket = "/{"x" * 107}"\n', "ocs.toml")
 
 
+REDIS = '[store]\nengine = "redis"\n'
+
+
+def test_each_worker_has_its_port_and_its_control_socket() -> None:
+    settings = parse_settings(REDIS + "[diameter]\nport = 3868\n[workers]\ncount = 3\n", "ocs.toml", "/home/ocs")
+    workers = [settings.for_worker(number) for number in range(3)]
+    assert [one.diameter.port for one in workers] == [3868, 3869, 3870]
+    sockets = [
+        Path("/home/ocs/ocs.sqlite.sock"),
+        Path("/home/ocs/ocs.sqlite.sock.1"),
+        Path("/home/ocs/ocs.sqlite.sock.2"),
+    ]
+    assert [one.socket_path for one in workers] == settings.socket_paths() == sockets
+
+
+def test_the_named_control_socket_is_that_of_worker_0() -> None:
+    settings = parse_settings(REDIS + '[control]\nsocket = "/run/ocs/c"\n[workers]\ncount = 2\n', "ocs.toml")
+    assert settings.socket_paths() == [Path("/run/ocs/c"), Path("/run/ocs/c.1")]
+
+
+def test_any_free_port_stays_any_free_port() -> None:
+    settings = parse_settings(REDIS + "[diameter]\nport = 0\n[workers]\ncount = 2\n", "ocs.toml")
+    assert settings.for_worker(1).diameter.port == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "[workers]\ncount = 2\n",
+            'ocs.toml:2: workers.count: 2: one process holds an SQLite store, expected 1, or store.engine = "redis"',
+        ),
+        ("[workers]\ncount = 0\n", "ocs.toml:2: workers.count: 0: expected `int` >= 1"),
+        ("[workers]\ncount = 65\n", "ocs.toml:2: workers.count: 65: expected `int` <= 64"),
+        (
+            REDIS + "[workers]\ncount = 3\n[diameter]\nport = 65534\n",
+            "ocs.toml:4: workers.count: worker 2 would listen on diameter.port + 2 = 65536, expected at most 65535",
+        ),
+        ("worker = 1\n", "ocs.toml:1: worker: unknown field"),
+    ],
+)
+def test_workers_that_cannot_be_are_refused(text: str, message: str) -> None:
+    assert problems(text) == [message]
+
+
+def test_the_control_socket_of_the_last_worker_must_fit() -> None:
+    path = "/" + "s" * 105  # 106 octets, and 108 with `.1`
+    text = f'[control]\nsocket = "{path}"\n'
+    parse_settings(REDIS + text, "ocs.toml")
+    assert problems(REDIS + text + "[workers]\ncount = 2\n") == [
+        f"ocs.toml: control.socket: {path}.1: 108 octets, expected at most 107"
+    ]
+
+
 def test_settings_never_change() -> None:
     with pytest.raises(AttributeError):
         Settings().store.path = "x"  # type: ignore[misc]
