@@ -19,6 +19,8 @@ from tests.support.server_process import Operator, connect
 
 CENTS_PER_MIB = 10
 SUCCESS = 2001
+PASSING = {3004, 5012}
+"""DIAMETER_TOO_BUSY and DIAMETER_UNABLE_TO_COMPLY: ask again. The only errors that a repeat may meet."""
 ANSWER_TIMEOUT_S = 10.0
 
 
@@ -33,7 +35,10 @@ class Asked:
         self.first: Answer | None = None
         """The first answer of success."""
         self.errors: list[int] = []
-        """Result-Codes of the answers before it that were errors."""
+        """Result-Codes of the answers that were errors."""
+        self.told = 0
+        """How often it was answered with success."""
+        self.last_code = 0
         self.sent_at = 0.0
         self.longest_s = 0.0
         """Longest time that an answer took."""
@@ -41,10 +46,13 @@ class Asked:
     def accept(self, answer: Answer) -> None:
         """Keep a first success; what was told before must be told again."""
         self.longest_s = max(self.longest_s, time.monotonic() - self.sent_at)
+        self.last_code = answer.code
         if answer.code != SUCCESS:
-            assert self.first is None, f"{self.session} no. {self.number}: {answer.code} after a success"
+            assert self.first is None or answer.code in PASSING, f"{self.session} no. {self.number}: {answer.code}"
             self.errors.append(answer.code)
-        elif self.first is None:
+            return
+        self.told += 1
+        if self.first is None:
             self.first = answer
         else:
             told = f"{self.session} no. {self.number}: a repeat was told something else"
@@ -107,11 +115,13 @@ class Crowd:
         """The next reports of every session, some MiB each."""
         found = []
         for _ in range(each):
-            for person in self.people:
-                used = self.dice.randint(1, 10)
-                report = mscc(100, requested=[], used=[units(total=used * MIB)])
-                found.append(self._asked(UPDATE, person, used, report, msisdn=None))
+            found += [self._update(person) for person in self.people]
         return found
+
+    def _update(self, person: Person) -> Asked:
+        used = self.dice.randint(1, 10)
+        report = mscc(100, requested=[], used=[units(total=used * MIB)])
+        return self._asked(UPDATE, person, used, report, msisdn=None)
 
     def endings(self) -> list[Asked]:
         """The TERMINATION of every session, without a report."""
@@ -189,38 +199,71 @@ class Crowd:
             if left <= 0 and patient:
                 break
             assert left > 0, f"{len(self._waiting)} requests without an answer"
-            by_socket = {client: worker for worker, client in enumerate(self._clients) if client is not None}
-            readable, _, _ = select.select(list(by_socket), [], [], min(left, 0.05))
-            for client in readable:
-                taken += self._take(client, by_socket[client])
+            taken += len(self._receive_some(min(left, 0.05)))
         return taken
 
-    def _take(self, client: GyClient, worker: int) -> int:
-        taken = 0
-        while taken == 0 or client.has_message():
+    def _receive_some(self, seconds: float) -> list[Asked]:
+        """What is answered by now, or within a time."""
+        by_socket = {client: worker for worker, client in enumerate(self._clients) if client is not None}
+        readable, _, _ = select.select(list(by_socket), [], [], seconds)
+        return [one for client in readable for one in self._take(client, by_socket[client])]
+
+    def _take(self, client: GyClient, worker: int) -> list[Asked]:
+        taken: list[Asked] = []
+        while not taken or client.has_message():
             try:
                 answer = client.receive()
             except (ConnectionError, TimeoutError):
                 self.leave(worker)
                 return taken
-            taken += 1
             _, one = self._waiting.pop(answer.message.hop_by_hop)
             one.accept(answer)
             self.longest_s = max(self.longest_s, one.longest_s)
+            taken.append(one)
         return taken
+
+    def flow(self, enough: Callable[[], bool], workers: Sequence[int], repeated: float, seconds: float) -> int:
+        """Every session reports, each time to any worker, as soon as its last report has a success; the reports' number.
+
+        Errors are asked again elsewhere, and of the answered ones a share is `repeated`. Ends when it is enough and
+        nothing is on its way; `AssertionError` if it is not enough after the time.
+        """
+        end = time.monotonic() + seconds
+        reporting = {self._update(person): person for person in self.people}
+        for one in reporting:
+            self.ask([one], [self.dice.choice(workers)])
+        reports = len(reporting)
+        while reporting:
+            assert time.monotonic() < end, f"it is not enough yet, {len(self._waiting)} requests wait for answers"
+            for one in self._receive_some(0.05):
+                if one.last_code != SUCCESS or self.dice.random() < repeated:
+                    self.ask([one], [self.dice.choice(workers)], again=True)
+                else:
+                    person = reporting.pop(one)
+                    if not enough():
+                        following = self._update(person)
+                        reporting[following] = person
+                        reports += 1
+                        self.ask([following], [self.dice.choice(workers)])
+        return reports
 
     def insist(self, asked: Sequence[Asked], workers: Sequence[int], seconds: float = 20.0) -> int:
         """Ask for what has no success yet until all of it has; how many repeats that took."""
+        return self._until(asked, lambda one: one.first is not None, workers, seconds)
+
+    def repeat(self, asked: Sequence[Asked], workers: Sequence[int], seconds: float = 20.0) -> None:
+        """Ask again for what was answered: the same must be told."""
+        wanted = {one: one.told + 1 for one in asked}
+        self._until(asked, lambda one: one.told >= wanted[one], workers, seconds)
+
+    def _until(
+        self, asked: Sequence[Asked], is_done: Callable[[Asked], bool], workers: Sequence[int], seconds: float
+    ) -> int:
         end = time.monotonic() + seconds
         repeats = 0
-        while missing := [one for one in asked if one.first is None]:
+        while missing := [one for one in asked if not is_done(one)]:
             assert time.monotonic() < end, f"no success for {missing[0].session}: {missing[0].errors[-3:]}"
             repeats += len(missing)
             self.ask(missing, workers, again=True)
             self.receive()
         return repeats
-
-    def repeat(self, asked: Sequence[Asked], workers: Sequence[int]) -> None:
-        """Ask again for what was answered: the same must be told."""
-        self.ask(asked, workers, again=True)
-        self.receive()
