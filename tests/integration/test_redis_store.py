@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -444,6 +444,81 @@ def test_what_lay_unread_in_a_given_up_connection_is_settled_before_the_next_is_
         assert not isinstance(seen, StoreFailure)
         time.sleep(0.2)
         assert calls.read(1, names) == seen
+
+
+class LateNetwork:
+    """Passes octets to Redis; once `holding`, keeps what comes, also when its sender is gone, until `release`."""
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.holding = False
+        self._kept: list[tuple[socket.socket, bytes]] = []
+        self._open: list[socket.socket] = [self._listener]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def kept(self) -> int:
+        return len(self._kept)
+
+    def release(self) -> None:
+        for upstream, data in self._kept:
+            with suppress(OSError):
+                upstream.sendall(data)
+
+    def close(self) -> None:
+        for one in self._open:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                upstream = socket.create_connection(self._target)
+                self._open += [client, upstream]
+                threading.Thread(target=self._up, args=(client, upstream), daemon=True).start()
+                threading.Thread(target=self._down, args=(upstream, client), daemon=True).start()
+
+    def _up(self, client: socket.socket, upstream: socket.socket) -> None:
+        with suppress(OSError):
+            while data := client.recv(65536):
+                if self.holding:
+                    self._kept.append((upstream, data))
+                else:
+                    upstream.sendall(data)
+
+    def _down(self, upstream: socket.socket, client: socket.socket) -> None:
+        with suppress(OSError):
+            while data := upstream.recv(65536):
+                client.sendall(data)
+
+
+def test_a_commit_that_the_network_kept_is_not_applied_after_the_next_connection(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a read-back that said "not applied" would be made a lie, after the request was answered with an error."""
+    monkeypatch.setattr(redis_connection, "RECHECK_S", 60.0)
+    network = LateNetwork(server.address)
+    try:
+        with opened(network.url, timeout_ms=100) as store:
+            time.sleep(0.1)
+            network.holding = True
+            refused(commit(store, Transaction((create("k"),), events=(b"e",))), True)
+            assert network.kept == 1
+            # What comes over the next connection passes; what the old one carried is still on its way.
+            until(lambda: store.inner.numbers.losses == 1, "the connection is given up")
+            network.holding = False
+            until(lambda: problem_of(store) == "", "connected again")
+            assert Calls(store).get("k") is None
+            network.release()
+            time.sleep(0.2)
+            assert Calls(store).get("k") is None
+            assert Calls(store).events() == []
+    finally:
+        network.close()
 
 
 def test_the_queue_is_bounded(own: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
