@@ -353,6 +353,13 @@ class StoreKit:
         clock[0] += self.grain_us
         assert calls.write(lease=Lease(b"root", b"two")) == Committed()
 
+    def test_a_shorter_lease_on_another_root_ends_no_longer_one(self, calls: Calls, clock: list[int]) -> None:
+        calls.write(lease=Lease(b"long", b"one", 8000))
+        calls.write(lease=Lease(b"short", b"one", 2000))
+        clock[0] += 3 * SECOND_US
+        assert calls.write(lease=Lease(b"short", b"two")) == Committed()
+        assert isinstance(calls.write(lease=Lease(b"long", b"two")), Leased)
+
     def test_a_lease_binds_later_transactions_of_its_call(self, calls: Calls) -> None:
         first, second, third, fourth = create("a"), create("b"), create("c"), create("d")
         outcome = calls.commit(
