@@ -20,7 +20,6 @@ from bench.micro import CODECS, encode, initial_request, load_codec, update_answ
 from ocs.servers.gy_regular import RegularGy
 from protocols.diameter import header
 from protocols.diameter.avp import decode_message, whole_messages
-from protocols.diameter.credit_control_regular import read_ccr
 
 WARM_UP = 40
 READ_MESSAGES = 8
@@ -55,7 +54,6 @@ CASES: dict[str, Callable[[], Callable[[], object]]] = {
     "codec: decode CCR-U": lambda: partial(decode_message, update_of_a_gateway()),
     "codec: encode CCA-U": _codec_encode,
     "framing: cut 8 messages": lambda: partial(whole_messages, update_of_a_gateway() * READ_MESSAGES, 0, 1 << 20),
-    "credit control: read CCR-U": lambda: partial(read_ccr, decode_message(update_of_a_gateway())),
     "gy: CCR-U to request": lambda: partial(RegularGy(GY, LOCAL).read, decode_message(update_of_a_gateway())),
     "gy: outcome to CCA-U": _gy_answer,
     "server: 8 CCR-U, engine apart": _message_path,

@@ -1,13 +1,17 @@
 # cython: language_level=3, binding=True
 """The regular CCR and CCA of a session, compiled: what nearly all messages of a gateway look like, in one pass each.
 
-The readable twin is the general path, `protocols.diameter.credit_control` and `credit_control_answers`, whose behaviour
-is the truth: whatever is not wholly regular is left to it by returning `None`. The numbers of AVPs below stand also in
-the dictionary; a test compares them (`CODES`).
+The readable twin is the general path, `ocs.servers.gy` over `protocols.diameter.credit_control` and
+`credit_control_answers`, whose behaviour is the truth: whatever is not wholly regular is left to it by returning `None`.
+The numbers of AVPs below stand also in the dictionary; a test compares them (`CODES`).
 
-A leaf: of ours it knows only the decoded message of `_avp`. All AVPs that it is shown come from that decoder, so that
-the types of their values are those of the dictionary.
+A leaf: of ours it knows only the decoded message of `_avp`, and is given the types that it makes. All AVPs that it is
+shown come from that decoder, so that the types of their values are those of the dictionary.
 """
+
+cimport cython
+from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_Check
+from cpython.long cimport PyLong_Check
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t, uint64_t
@@ -17,6 +21,7 @@ from cython_ext._avp cimport Message
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+    unsigned long long PyLong_AsUnsignedLongLongMask(object number) except? 0xFFFFFFFFFFFFFFFF
 
 # AVPs of the IETF.
 cdef enum:
@@ -134,6 +139,8 @@ CODES = {
 cdef enum:
     CREDIT_CONTROL_APPLICATION = 4
     SUBSCRIPTION_TYPES = 5
+    DIGIT_TYPES = 2  # types of Subscription-Id that are digits: E.164 and IMSI
+    DIGITS_MAX = 20
     HEADER_OCTETS = 20
     FLAG_PROXIABLE = 0x40
     FLAG_MANDATORY = 0x40
@@ -142,6 +149,16 @@ cdef enum:
     ANSWER_OCTETS_MAX = 4096
     SERVICE_OCTETS_MAX = 120  # of one MSCC without its Service-Identifiers: 8 + (8 + 16) + 12 + 12 + 12 + 20 + 16
     IDENTIFIER_OCTETS = 12
+
+# Kinds of units, numbered as the engine does.
+cdef enum:
+    MONEY = 0
+    OCTETS
+    SECONDS
+    EVENTS
+
+cdef enum:
+    AS_SEEN = -1  # whether the client speaks 3GPP's dialect is found from the message
 
 # Bits of the AVPs that stand once in a command; the last eight must be there.
 cdef enum:
@@ -171,223 +188,6 @@ cdef enum:
     REQUIRED = 0xFF << SEEN_SESSION_ID
 
 
-cpdef object read_ccr(Message message):
-    """The facts of a regular CCR, `None` for any other.
-
-    `(session_id, origin_host, origin_realm, service_context_id, request_type, request_number, event_timestamp_s or None,
-    origin_state_id, ((type, data), ...), user_name or None, services, charged, vendor_members)`. A service is
-    `(rating_group or None, service_identifiers, requested or None, used, reasons)`, units are `(total, input, output,
-    time_s, service_specific)` with `None` for what is absent; `reasons` has those in the group before those in its used
-    units. `charged` are the AVPs that `content_digest` covers, in their order; `vendor_members`: an MSCC holds an AVP of
-    3GPP.
-    """
-    if message.errors:
-        return None
-    cdef object session_id = None, origin_host = None, origin_realm = None, context = None
-    cdef object request_type = None, request_number = None, event_timestamp = None, user_name = None, value
-    cdef object origin_state_id = 0
-    cdef list subscriptions = [], services = [], charged = []
-    cdef uint32_t seen = 0, bit
-    cdef uint64_t key
-    cdef bint vendor_members = False
-    cdef tuple avp, found
-    for avp in message.avps:
-        key = <uint64_t>avp[0]
-        value = avp[2]
-        bit = SEEN_OTHER
-        if key >> 32 == 0:
-            if key == SESSION_ID:
-                bit, session_id = SEEN_SESSION_ID, value
-            elif key == ORIGIN_HOST:
-                bit, origin_host = SEEN_ORIGIN_HOST, value
-            elif key == ORIGIN_REALM:
-                bit, origin_realm = SEEN_ORIGIN_REALM, value
-            elif key == DESTINATION_REALM:
-                bit = SEEN_DESTINATION_REALM
-            elif key == DESTINATION_HOST:
-                bit = SEEN_DESTINATION_HOST
-            elif key == AUTH_APPLICATION_ID:
-                if <uint32_t>value != CREDIT_CONTROL_APPLICATION:
-                    return None
-                bit = SEEN_AUTH_APPLICATION_ID
-            elif key == SERVICE_CONTEXT_ID:
-                charged.append(avp)
-                bit, context = SEEN_SERVICE_CONTEXT_ID, value
-            elif key == CC_REQUEST_TYPE:
-                bit, request_type = SEEN_CC_REQUEST_TYPE, value
-            elif key == CC_REQUEST_NUMBER:
-                bit, request_number = SEEN_CC_REQUEST_NUMBER, value
-            elif key == ORIGIN_STATE_ID:
-                bit, origin_state_id = SEEN_ORIGIN_STATE_ID, value
-            elif key == EVENT_TIMESTAMP:
-                bit, event_timestamp = SEEN_EVENT_TIMESTAMP, value
-            elif key == USER_NAME:
-                bit, user_name = SEEN_USER_NAME, value
-            elif key == SUBSCRIPTION_ID:
-                found = subscription(<list>value)
-                if found is None:
-                    return None
-                subscriptions.append(found)
-            elif key == MULTIPLE_SERVICES_CREDIT_CONTROL:
-                charged.append(avp)
-                found = service(<list>value, &vendor_members)
-                if found is None:
-                    return None
-                services.append(found)
-            elif key == MULTIPLE_SERVICES_INDICATOR:
-                bit = SEEN_MULTIPLE_SERVICES_INDICATOR
-            elif key == SERVICE_IDENTIFIER:
-                charged.append(avp)
-                bit = SEEN_SERVICE_IDENTIFIER
-            elif key == REQUESTED_ACTION:
-                charged.append(avp)
-                bit = SEEN_REQUESTED_ACTION
-            elif key == TERMINATION_CAUSE:
-                bit = SEEN_TERMINATION_CAUSE
-            elif key == USER_EQUIPMENT_INFO:
-                bit = SEEN_USER_EQUIPMENT_INFO
-            elif key == USER_EQUIPMENT_INFO_EXTENSION:
-                bit = SEEN_USER_EQUIPMENT_INFO_EXTENSION
-            elif key == CC_CORRELATION_ID:
-                bit = SEEN_CC_CORRELATION_ID
-            elif key == ACCT_MULTI_SESSION_ID:
-                bit = SEEN_ACCT_MULTI_SESSION_ID
-            elif (
-                key == REQUESTED_SERVICE_UNIT
-                or key == USED_SERVICE_UNIT
-                or key == SUBSCRIPTION_ID_EXTENSION
-                or key == ACCT_APPLICATION_ID
-                or key == VENDOR_SPECIFIC_APPLICATION_ID
-                or key == SERVICE_PARAMETER_INFO
-                or key == CC_SUB_SESSION_ID
-            ):
-                return None
-        elif key >> 32 == TGPP:
-            key &= 0xFFFFFFFF
-            if key == SERVICE_INFORMATION:
-                if holds(<list>value, SMS_INFORMATION):
-                    return None
-                charged.append(avp)
-                bit = SEEN_SERVICE_INFORMATION
-            elif key == AOC_REQUEST_TYPE:
-                bit = SEEN_AOC_REQUEST_TYPE
-            elif key == REFUND_INFORMATION:
-                return None
-        if bit != SEEN_OTHER:
-            if seen & (1U << bit):
-                return None
-            seen |= 1U << bit
-    if seen & REQUIRED != REQUIRED or not session_id or not origin_host or not origin_realm:
-        return None
-    return (
-        session_id, origin_host, origin_realm, context, request_type, request_number, event_timestamp, origin_state_id,
-        subscriptions, user_name, services, charged, vendor_members,
-    )
-
-
-cdef bint holds(list avps, uint32_t code) except -1:
-    """Whether an AVP of 3GPP stands in a group."""
-    cdef tuple avp
-    cdef uint64_t wanted = (<uint64_t>TGPP << 32) | code
-    for avp in avps:
-        if <uint64_t>avp[0] == wanted:
-            return True
-    return False
-
-
-cdef tuple subscription(list members):
-    cdef tuple avp
-    cdef uint64_t key
-    cdef object kind = None, data = None
-    for avp in members:
-        key = <uint64_t>avp[0]
-        if key == SUBSCRIPTION_ID_TYPE and kind is None:
-            kind = avp[2]
-        elif key == SUBSCRIPTION_ID_DATA and data is None:
-            data = avp[2]
-    if kind is None or not data or not 0 <= kind < SUBSCRIPTION_TYPES:
-        return None
-    return (kind, data)
-
-
-cdef tuple service(list members, bint* vendor_members):
-    """One MSCC, `None` if it is not regular."""
-    cdef tuple avp, requested = None, found
-    cdef uint64_t key
-    cdef object rating_group = None
-    cdef list used = None, identifiers = None, reasons = [], inner = []
-    for avp in members:
-        key = <uint64_t>avp[0]
-        if key >> 32 == TGPP:
-            vendor_members[0] = True
-            key &= 0xFFFFFFFF
-            if key == REPORTING_REASON:
-                reasons.append(avp[2])
-            elif key == REFUND_INFORMATION:
-                return None
-        elif key == RATING_GROUP:
-            if rating_group is not None:
-                return None
-            rating_group = avp[2]
-        elif key == SERVICE_IDENTIFIER:
-            if identifiers is None:
-                identifiers = []
-            identifiers.append(avp[2])
-        elif key == REQUESTED_SERVICE_UNIT:
-            if requested is not None:
-                return None
-            # Reasons are no part of what is requested.
-            requested = units(<list>avp[2], None)
-            if requested is None:
-                return None
-        elif key == USED_SERVICE_UNIT:
-            found = units(<list>avp[2], inner)
-            if found is None:
-                return None
-            if used is None:
-                used = []
-            used.append(found)
-    if inner:
-        reasons += inner
-    return (
-        rating_group, () if identifiers is None else tuple(identifiers), requested, () if used is None else used, reasons
-    )
-
-
-cdef tuple units(list members, list reasons):
-    """A Requested- or Used-Service-Unit, `None` if it states an amount twice or in money."""
-    cdef tuple avp
-    cdef uint64_t key
-    cdef object total = None, uplink = None, downlink = None, time_s = None, specific = None
-    for avp in members:
-        key = <uint64_t>avp[0]
-        if key == CC_TOTAL_OCTETS:
-            if total is not None:
-                return None
-            total = avp[2]
-        elif key == CC_INPUT_OCTETS:
-            if uplink is not None:
-                return None
-            uplink = avp[2]
-        elif key == CC_OUTPUT_OCTETS:
-            if downlink is not None:
-                return None
-            downlink = avp[2]
-        elif key == CC_TIME:
-            if time_s is not None:
-                return None
-            time_s = avp[2]
-        elif key == CC_SERVICE_SPECIFIC_UNITS:
-            if specific is not None:
-                return None
-            specific = avp[2]
-        elif key == CC_MONEY:
-            return None
-        elif reasons is not None and key == (<uint64_t>TGPP << 32 | REPORTING_REASON):
-            reasons.append(avp[2])
-    return (total, uplink, downlink, time_s, specific)
-
-
 cdef inline unsigned char* put32(unsigned char* at, uint32_t number) noexcept nogil:
     at[0] = <unsigned char>(number >> 24)
     at[1] = <unsigned char>(number >> 16)
@@ -410,78 +210,536 @@ cdef inline uint32_t at_most_32(object number) except? 0:
     return <uint32_t>wide if wide < 0xFFFFFFFFU else 0xFFFFFFFFU
 
 
-cpdef object write_cca(Message message, str session_id, bytes head, object request_number, object services):
-    """The CCA to a regular CCR: header, Session-Id, `head`, CC-Request-Number, services, Proxy-Infos; `None` if too long.
+cdef uint64_t DIGEST_START = 0x9E3779B97F4A7C15
 
-    `head` are the ready AVPs from Result-Code to CC-Request-Type. A service is `(rating_group or None,
-    service_identifiers, code of the granted unit or 0, granted, validity_s or None, final_action or None, code of the
-    threshold or 0, threshold)`; its Result-Code is 2001.
-    """
-    cdef unsigned char[ANSWER_OCTETS_MAX] octets
-    cdef unsigned char* at = octets + HEADER_OCTETS
-    cdef unsigned char* group
-    cdef unsigned char* inner
-    cdef Py_ssize_t size, padding, bound
-    cdef const char* text = PyUnicode_AsUTF8AndSize(session_id, &size)
-    cdef tuple one
-    cdef bytes proxy_info
-    cdef uint32_t code
-    cdef uint64_t wide
-    # Everything that is written below is counted here first, at its longest.
-    bound = HEADER_OCTETS + 8 + size + 3 + PyBytes_GET_SIZE(head) + 12
-    for one in services:
-        bound += SERVICE_OCTETS_MAX + IDENTIFIER_OCTETS * len(<tuple>one[1])
-    for proxy_info in message.proxy_infos:
-        bound += PyBytes_GET_SIZE(proxy_info)
-    if bound > ANSWER_OCTETS_MAX:
+
+cdef inline uint64_t mixed(uint64_t state, uint64_t word) noexcept nogil:
+    state = (state ^ word) * <uint64_t>0x9E3779B97F4A7C15
+    return state ^ (state >> 32)
+
+
+cdef uint64_t mixed_octets(uint64_t state, const char* octets, Py_ssize_t size) noexcept nogil:
+    cdef uint64_t word
+    state = mixed(state, <uint64_t>size)
+    while size >= 8:
+        memcpy(&word, octets, 8)
+        state = mixed(state, word)
+        octets += 8
+        size -= 8
+    if size:
+        word = 0
+        memcpy(&word, octets, size)
+        state = mixed(state, word)
+    return state
+
+
+cdef uint64_t mixed_value(uint64_t state, object value) except? 0:
+    cdef Py_ssize_t size
+    cdef const char* text
+    cdef double number
+    cdef uint64_t word
+    if PyLong_Check(value):
+        return mixed(state, PyLong_AsUnsignedLongLongMask(value))
+    if isinstance(value, str):
+        text = PyUnicode_AsUTF8AndSize(value, &size)
+        return mixed_octets(state, text, size)
+    if isinstance(value, bytes):
+        return mixed_octets(state, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
+    if isinstance(value, list):
+        return mixed_avps(state, <list>value)
+    if PyFloat_Check(value):
+        number = PyFloat_AS_DOUBLE(value)
+        memcpy(&word, &number, 8)
+        return mixed(state, word)
+    # An Address: family, and text or octets.
+    return mixed_value(mixed_value(state, (<tuple?>value)[0]), (<tuple>value)[1])
+
+
+cdef uint64_t mixed_avp(uint64_t state, tuple avp) except? 0:
+    state = mixed(mixed(state, <uint64_t>avp[0]), <uint64_t>avp[1])
+    return mixed_value(state, avp[2])
+
+
+cdef uint64_t mixed_avps(uint64_t state, list avps) except? 0:
+    # Nested no deeper than the decoder nests them.
+    cdef tuple avp
+    state = mixed(state, <uint64_t>len(avps))
+    for avp in avps:
+        state = mixed_avp(state, avp)
+    return state
+
+
+cdef bytes folded(uint64_t state):
+    cdef unsigned char[4] octets
+    put32(octets, <uint32_t>(state ^ (state >> 32)))
+    return PyBytes_FromStringAndSize(<char*>octets, 4)
+
+
+cpdef bytes digest_of(list charged):
+    """Four octets over AVPs; the readable twin is `protocols.diameter.content_digest`."""
+    cdef uint64_t state = DIGEST_START
+    cdef tuple avp
+    for avp in charged:
+        state = mixed_avp(state, avp)
+    return folded(state)
+
+
+@cython.final
+cdef class Speaker:
+    """How one gateway speaks."""
+
+    def __init__(self, by_group, reduce_uris, tgpp, dict places, dict heads):
+        """`by_group`: quota is by Rating-Group alone where there is one. `tgpp`: whether it speaks 3GPP's dialect;
+        `None`: found from each message. `places` has the rank of each kind of identity that is used. `heads` has, by
+        CC-Request-Type, the ready AVPs of an answer from Result-Code to CC-Request-Type; without them its answers are
+        not regular.
+        """
+        self.by_group = by_group
+        self.reduce_uris = reduce_uris
+        self.tgpp = AS_SEEN if tgpp is None else <bint>tgpp
+        self.places = places
+        self.heads = heads
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Asked:
+    """What the answer to a regular request repeats."""
+
+    cdef tuple echo(self, object key):
+        """What the MSCC of a key was: `(rating_group or None, service_identifiers, code for octets)`."""
+        cdef Py_ssize_t place
+        for place in range(len(self.keys)):
+            if self.keys[place] is key or self.keys[place] == key:
+                return <tuple>self.echoes[place]
         return None
 
-    at = put_head(at, SESSION_ID, <uint32_t>(8 + size))
-    memcpy(at, text, size)
-    at += size
-    padding = -size & 3
-    memset(at, 0, padding)
-    at += padding
-    memcpy(at, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
-    at += PyBytes_GET_SIZE(head)
-    at = put_number(at, CC_REQUEST_NUMBER, request_number)
-    for rating_group, identifiers, unit, granted, validity_s, final_action, threshold_code, threshold in services:
-        group = at
-        at += 8
-        code = unit
-        if code:
-            inner = at
-            at += 8
-            if code == CC_TIME:
-                at = put_number(at, code, at_most_32(granted))
-            else:
-                wide = granted
-                at = put_head(at, code, 16)
-                at = put32(put32(at, <uint32_t>(wide >> 32)), <uint32_t>wide)
-            put_head(inner, GRANTED_SERVICE_UNIT, <uint32_t>(at - inner))
-        for identifier in <tuple>identifiers:
-            at = put_number(at, SERVICE_IDENTIFIER, identifier)
-        if rating_group is not None:
-            at = put_number(at, RATING_GROUP, rating_group)
-        if validity_s is not None:
-            at = put_number(at, VALIDITY_TIME, at_most_32(validity_s))
-        at = put_number(at, RESULT_CODE, SUCCESS)
-        if final_action is not None:
-            at = put_head(at, FINAL_UNIT_INDICATION, 20)
-            at = put_number(at, FINAL_UNIT_ACTION, final_action)
-        code = threshold_code
-        if code:
-            at = put32(put32(at, code), ((<uint32_t>FLAG_VENDOR | FLAG_MANDATORY) << 24) | 16)
-            at = put32(put32(at, TGPP), at_most_32(threshold))
-        put_head(group, MULTIPLE_SERVICES_CREDIT_CONTROL, <uint32_t>(at - group))
-    for proxy_info in message.proxy_infos:
-        memcpy(at, PyBytes_AS_STRING(proxy_info), PyBytes_GET_SIZE(proxy_info))
-        at += PyBytes_GET_SIZE(proxy_info)
 
-    size = at - octets
-    put32(octets, (1U << 24) | <uint32_t>size)
-    put32(octets + 4, ((message.flags & <uint32_t>FLAG_PROXIABLE) << 24) | message.command)
-    put32(octets + 8, message.application)
-    put32(octets + 12, message.hop_by_hop)
-    put32(octets + 16, message.end_to_end)
-    return PyBytes_FromStringAndSize(<char*>octets, size)
+@cython.final
+cdef class RegularCredit:
+    """Reads regular CCRs as the engine's requests, and writes its regular outcomes as CCAs.
+
+    `types` are those of the engine: `charging_request, service_request, units, quota_key, identity`, called with their
+    members in order, and `rating_context`, called with the AVPs. `request_kinds` by CC-Request-Type (those of a session
+    only), `identity_kinds` by Subscription-Id-Type, `reasons` by Reporting-Reason. `normalise(kind, text, reduce_uris)`,
+    `reason_of(numbers)`, `context_of(service_context_id)` and `speaker_of(origin_host)` are asked where no short answer
+    is known; the last two may put what they find into `contexts` and `speakers`. `success` and `terminate` are the
+    engine's result and final action that are written here.
+    """
+
+    def __init__(
+        self, types, dict request_kinds, tuple identity_kinds, dict reasons, no_reason, normalise, reason_of,
+        dict contexts, context_of, dict speakers, speaker_of, success, terminate,
+    ):
+        (
+            self.charging_request, self.service_request, self.units_type, self.quota_key, self.identity,
+            self.rating_context,
+        ) = types
+        self.request_kinds = request_kinds
+        self.identity_kinds = identity_kinds
+        self.reasons = reasons
+        self.no_reason = no_reason
+        self.normalise = normalise
+        self.reason_of = reason_of
+        self.contexts = contexts
+        self.context_of = context_of
+        self.speakers = speakers
+        self.speaker_of = speaker_of
+        self.success = success
+        self.terminate = terminate
+
+    def read(self, Message message not None):
+        """`(request, asked)` of a regular CCR, `None` for any other."""
+        cdef object session_id = None, origin_host = None, origin_realm = None, context_id = None
+        cdef object request_type = None, request_number = None, event_timestamp = None, user_name = None, value
+        cdef object origin_state_id = 0, context, kind
+        cdef list subscriptions = [], groups = []
+        cdef uint32_t seen = 0, bit
+        cdef uint64_t key, digest = DIGEST_START
+        cdef bint vendor_members = False, opening
+        cdef tuple avp, services, identities
+        cdef Speaker speaker
+        cdef Asked asked
+        if message.errors:
+            return None
+        for avp in message.avps:
+            key = <uint64_t>avp[0]
+            value = avp[2]
+            bit = SEEN_OTHER
+            if key >> 32 == 0:
+                if key == SESSION_ID:
+                    bit, session_id = SEEN_SESSION_ID, value
+                elif key == ORIGIN_HOST:
+                    bit, origin_host = SEEN_ORIGIN_HOST, value
+                elif key == ORIGIN_REALM:
+                    bit, origin_realm = SEEN_ORIGIN_REALM, value
+                elif key == DESTINATION_REALM:
+                    bit = SEEN_DESTINATION_REALM
+                elif key == DESTINATION_HOST:
+                    bit = SEEN_DESTINATION_HOST
+                elif key == AUTH_APPLICATION_ID:
+                    if <uint32_t>value != CREDIT_CONTROL_APPLICATION:
+                        return None
+                    bit = SEEN_AUTH_APPLICATION_ID
+                elif key == SERVICE_CONTEXT_ID:
+                    digest = mixed_avp(digest, avp)
+                    bit, context_id = SEEN_SERVICE_CONTEXT_ID, value
+                elif key == CC_REQUEST_TYPE:
+                    bit, request_type = SEEN_CC_REQUEST_TYPE, value
+                elif key == CC_REQUEST_NUMBER:
+                    bit, request_number = SEEN_CC_REQUEST_NUMBER, value
+                elif key == ORIGIN_STATE_ID:
+                    bit, origin_state_id = SEEN_ORIGIN_STATE_ID, value
+                elif key == EVENT_TIMESTAMP:
+                    bit, event_timestamp = SEEN_EVENT_TIMESTAMP, value
+                elif key == USER_NAME:
+                    bit, user_name = SEEN_USER_NAME, value
+                elif key == SUBSCRIPTION_ID:
+                    subscriptions.append(value)
+                elif key == MULTIPLE_SERVICES_CREDIT_CONTROL:
+                    digest = mixed_avp(digest, avp)
+                    groups.append(value)
+                elif key == MULTIPLE_SERVICES_INDICATOR:
+                    bit = SEEN_MULTIPLE_SERVICES_INDICATOR
+                elif key == SERVICE_IDENTIFIER:
+                    digest = mixed_avp(digest, avp)
+                    bit = SEEN_SERVICE_IDENTIFIER
+                elif key == REQUESTED_ACTION:
+                    digest = mixed_avp(digest, avp)
+                    bit = SEEN_REQUESTED_ACTION
+                elif key == TERMINATION_CAUSE:
+                    bit = SEEN_TERMINATION_CAUSE
+                elif key == USER_EQUIPMENT_INFO:
+                    bit = SEEN_USER_EQUIPMENT_INFO
+                elif key == USER_EQUIPMENT_INFO_EXTENSION:
+                    bit = SEEN_USER_EQUIPMENT_INFO_EXTENSION
+                elif key == CC_CORRELATION_ID:
+                    bit = SEEN_CC_CORRELATION_ID
+                elif key == ACCT_MULTI_SESSION_ID:
+                    bit = SEEN_ACCT_MULTI_SESSION_ID
+                elif (
+                    key == REQUESTED_SERVICE_UNIT
+                    or key == USED_SERVICE_UNIT
+                    or key == SUBSCRIPTION_ID_EXTENSION
+                    or key == ACCT_APPLICATION_ID
+                    or key == VENDOR_SPECIFIC_APPLICATION_ID
+                    or key == SERVICE_PARAMETER_INFO
+                    or key == CC_SUB_SESSION_ID
+                ):
+                    return None
+            elif key >> 32 == TGPP:
+                key &= 0xFFFFFFFF
+                if key == SERVICE_INFORMATION:
+                    if holds(<list>value, SMS_INFORMATION):
+                        return None
+                    digest = mixed_avp(digest, avp)
+                    bit = SEEN_SERVICE_INFORMATION
+                elif key == AOC_REQUEST_TYPE:
+                    bit = SEEN_AOC_REQUEST_TYPE
+                elif key == REFUND_INFORMATION:
+                    return None
+            if bit != SEEN_OTHER:
+                if seen & (1U << bit):
+                    return None
+                seen |= 1U << bit
+        if seen & REQUIRED != REQUIRED or not session_id or not origin_host or not origin_realm:
+            return None
+        kind = self.request_kinds.get(request_type)
+        if kind is None:
+            return None
+        opening = <int>request_type == 1
+        if opening and not subscriptions and not user_name:
+            return None
+        context = self.contexts.get(context_id)
+        if context is None:
+            context = self.context_of(context_id)
+            if context is None:
+                return None
+        value = self.speakers.get(origin_host)
+        speaker = self.speaker_of(origin_host) if value is None else value
+
+        asked = Asked.__new__(Asked)
+        services = self.services(groups, speaker, asked, &vendor_members)
+        if services is None:
+            return None
+        identities = self.identities(subscriptions, user_name, speaker)
+        if identities is None:
+            return None
+        asked.session_id = session_id
+        asked.number = request_number
+        asked.head = speaker.heads.get(request_type)
+        asked.tgpp = speaker.tgpp != 0
+        if speaker.tgpp == AS_SEEN:
+            asked.tgpp = vendor_members or (<str>context_id).lower().endswith("@3gpp.org")
+        return (
+            self.charging_request(
+                session_id, kind, request_number, origin_host, origin_realm, context, services, identities, None,
+                None if event_timestamp is None else event_timestamp * 1_000_000, origin_state_id,
+                self.rating_context(message.avps), None, None, folded(digest),
+            ),
+            asked,
+        )
+
+    cdef tuple services(self, list groups, Speaker speaker, Asked asked, bint* vendor_members):
+        """The engine's requests for all MSCCs, `None` unless each is regular and has a key of its own."""
+        cdef list found = [], keys = [], echoes = [], members
+        cdef object key
+        for members in groups:
+            key = self.service(members, speaker, found, echoes, vendor_members)
+            if key is None or key in keys:
+                return None
+            keys.append(key)
+        asked.keys = keys
+        asked.echoes = echoes
+        return tuple(found)
+
+    cdef object service(self, list members, Speaker speaker, list found, list echoes, bint* vendor_members):
+        """Add one MSCC and return its key; `None` if it is not regular."""
+        cdef tuple avp, identifiers = ()
+        cdef uint64_t number
+        cdef object rating_group = None, requested = None, units, key, reason
+        cdef list used = [], several = None, reasons = [], inner = []
+        cdef int octets_code = CC_TOTAL_OCTETS, ignored = 0
+        for avp in members:
+            number = <uint64_t>avp[0]
+            if number >> 32 == TGPP:
+                vendor_members[0] = True
+                number &= 0xFFFFFFFF
+                if number == REPORTING_REASON:
+                    reasons.append(avp[2])
+                elif number == REFUND_INFORMATION:
+                    return None
+            elif number == RATING_GROUP:
+                if rating_group is not None:
+                    return None
+                rating_group = avp[2]
+            elif number == SERVICE_IDENTIFIER:
+                if several is None:
+                    several = []
+                several.append(avp[2])
+            elif number == REQUESTED_SERVICE_UNIT:
+                # Reasons are no part of what is requested.
+                if requested is not None:
+                    return None
+                requested = self.units(<list>avp[2], None, &octets_code)
+                if requested is None:
+                    return None
+            elif number == USED_SERVICE_UNIT:
+                units = self.units(<list>avp[2], inner, &ignored)
+                if units is None:
+                    return None
+                used.append(units)
+        if several is not None:
+            identifiers = tuple(dict.fromkeys(several))
+        if speaker.by_group and rating_group is not None:
+            key = self.quota_key(rating_group)
+        else:
+            key = self.quota_key(rating_group, tuple(sorted(identifiers)))
+        reasons += inner
+        if not reasons:
+            reason = self.no_reason
+        elif len(reasons) > 1:
+            reason = self.reason_of(reasons)
+        else:
+            reason = self.reasons.get(reasons[0])
+            if reason is None:
+                reason = self.reason_of(reasons)
+        found.append(self.service_request(key, requested, tuple(used), reason))
+        echoes.append((rating_group, identifiers, octets_code))
+        return key
+
+    cdef object units(self, list members, list reasons, int* octets_code):
+        """A Requested- or Used-Service-Unit, `None` if it states an amount twice or in money.
+
+        `octets_code` becomes that of the one direction that is stated without a total (CC-068).
+        """
+        cdef tuple avp
+        cdef uint64_t key
+        cdef object total = None, uplink = None, downlink = None, time_s = None, specific = None
+        for avp in members:
+            key = <uint64_t>avp[0]
+            if key == CC_TOTAL_OCTETS:
+                if total is not None:
+                    return None
+                total = avp[2]
+            elif key == CC_INPUT_OCTETS:
+                if uplink is not None:
+                    return None
+                uplink = avp[2]
+            elif key == CC_OUTPUT_OCTETS:
+                if downlink is not None:
+                    return None
+                downlink = avp[2]
+            elif key == CC_TIME:
+                if time_s is not None:
+                    return None
+                time_s = avp[2]
+            elif key == CC_SERVICE_SPECIFIC_UNITS:
+                if specific is not None:
+                    return None
+                specific = avp[2]
+            elif key == CC_MONEY:
+                return None
+            elif reasons is not None and key == (<uint64_t>TGPP << 32 | REPORTING_REASON):
+                reasons.append(avp[2])
+        if total is None and (uplink is None) != (downlink is None):
+            octets_code[0] = CC_OUTPUT_OCTETS if uplink is None else CC_INPUT_OCTETS
+        return self.units_type(total, uplink, downlink, time_s, specific)
+
+    cdef tuple identities(self, list subscriptions, object user_name, Speaker speaker):
+        """Usable identities, each once, in the profile's order (CC-014); `None` for a Subscription-Id to be judged."""
+        cdef list members, found = []
+        cdef tuple avp
+        cdef uint64_t key
+        cdef object number, data, identity, kind, place
+        cdef int last = -1, rank
+        cdef bint in_order = True
+        for members in subscriptions:
+            number = data = None
+            for avp in members:
+                key = <uint64_t>avp[0]
+                if key == SUBSCRIPTION_ID_TYPE and number is None:
+                    number = avp[2]
+                elif key == SUBSCRIPTION_ID_DATA and data is None:
+                    data = avp[2]
+            if number is None or not data or not 0 <= number < SUBSCRIPTION_TYPES:
+                return None
+            kind = self.identity_kinds[<int>number]
+            if <int>number < DIGIT_TYPES and is_digits(data):
+                identity = self.identity(kind, data)  # nothing to normalise
+            else:
+                identity = self.normalise(kind, data, speaker.reduce_uris)
+                if identity is None:
+                    continue
+                kind = identity.kind
+            place = speaker.places.get(kind)
+            if place is not None:
+                rank = place
+                in_order = in_order and rank > last
+                last = rank
+                found.append(identity)
+        if user_name:
+            identity = self.normalise("username", user_name, False)
+            place = speaker.places.get("username")
+            if identity is not None and place is not None:
+                in_order = in_order and <int>place > last
+                found.append(identity)
+        if not in_order:
+            places = speaker.places
+            found = sorted(dict.fromkeys(found), key=lambda one: places[one.kind])
+        return tuple(found)
+
+    def answer(self, Message message not None, Asked asked not None, outcome):
+        """The CCA for a regular outcome, `None` for any other: success, and quota in units for keys that were asked.
+
+        Octets as the general path writes them: header, Session-Id, the ready head, CC-Request-Number, MSCCs with their
+        members in the order of TS 32.299, Proxy-Infos.
+        """
+        cdef unsigned char[ANSWER_OCTETS_MAX] octets
+        cdef unsigned char* at = octets + HEADER_OCTETS
+        cdef unsigned char* group
+        cdef unsigned char* inner
+        cdef Py_ssize_t size, padding
+        cdef const char* text
+        cdef bytes proxy_info, head = asked.head
+        cdef tuple identifiers, echo
+        cdef int kind, code
+        cdef uint64_t wide
+        cdef object granted, unit, threshold, final, validity_s
+        if head is None or outcome.result is not self.success or outcome.enough_credit is not None:
+            return None
+        text = PyUnicode_AsUTF8AndSize(asked.session_id, &size)
+        # Whatever is written goes only where it fits; SERVICE_OCTETS_MAX is an MSCC at its longest.
+        if HEADER_OCTETS + 8 + size + 3 + PyBytes_GET_SIZE(head) + 12 > ANSWER_OCTETS_MAX:
+            return None
+        at = put_head(at, SESSION_ID, <uint32_t>(8 + size))
+        memcpy(at, text, size)
+        at += size
+        padding = -size & 3
+        memset(at, 0, padding)
+        at += padding
+        memcpy(at, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
+        at += PyBytes_GET_SIZE(head)
+        at = put_number(at, CC_REQUEST_NUMBER, asked.number)
+        for one in <tuple?>outcome.services:
+            if one.result is not self.success or not one.in_group or one.refund_token is not None:
+                return None
+            final = one.final
+            if final is not None and final.action is not self.terminate:
+                return None
+            echo = asked.echo(one.key)
+            if echo is None:
+                return None
+            identifiers = <tuple>echo[1]
+            if octets + ANSWER_OCTETS_MAX - at < SERVICE_OCTETS_MAX + IDENTIFIER_OCTETS * len(identifiers):
+                return None
+            group = at
+            at += 8
+            granted, unit, kind = one.granted, one.unit, MONEY
+            if granted is not None and unit is not None:
+                kind = unit
+                if kind == MONEY:
+                    return None
+                inner = at
+                at += 8
+                if kind == SECONDS:
+                    at = put_number(at, CC_TIME, at_most_32(granted))
+                else:
+                    code = <int>echo[2] if kind == OCTETS else CC_SERVICE_SPECIFIC_UNITS
+                    wide = granted
+                    at = put_head(at, <uint32_t>code, 16)
+                    at = put32(put32(at, <uint32_t>(wide >> 32)), <uint32_t>wide)
+                put_head(inner, GRANTED_SERVICE_UNIT, <uint32_t>(at - inner))
+            for identifier in identifiers:
+                at = put_number(at, SERVICE_IDENTIFIER, identifier)
+            if echo[0] is not None:
+                at = put_number(at, RATING_GROUP, echo[0])
+            validity_s = one.validity_s
+            if validity_s is not None:
+                at = put_number(at, VALIDITY_TIME, at_most_32(validity_s))
+            at = put_number(at, RESULT_CODE, SUCCESS)
+            if final is not None:
+                at = put_head(at, FINAL_UNIT_INDICATION, 20)
+                at = put_number(at, FINAL_UNIT_ACTION, 0)
+            threshold = one.threshold
+            if kind != MONEY and asked.tgpp and threshold is not None and threshold < granted:
+                code = TIME_QUOTA_THRESHOLD if kind == SECONDS else UNIT_QUOTA_THRESHOLD
+                if kind == OCTETS:
+                    code = VOLUME_QUOTA_THRESHOLD
+                at = put32(put32(at, <uint32_t>code), ((<uint32_t>FLAG_VENDOR | FLAG_MANDATORY) << 24) | 16)
+                at = put32(put32(at, TGPP), at_most_32(threshold))
+            put_head(group, MULTIPLE_SERVICES_CREDIT_CONTROL, <uint32_t>(at - group))
+        for proxy_info in message.proxy_infos:
+            if octets + ANSWER_OCTETS_MAX - at < PyBytes_GET_SIZE(proxy_info):
+                return None
+            memcpy(at, PyBytes_AS_STRING(proxy_info), PyBytes_GET_SIZE(proxy_info))
+            at += PyBytes_GET_SIZE(proxy_info)
+        size = at - octets
+        put32(octets, (1U << 24) | <uint32_t>size)
+        put32(octets + 4, ((message.flags & <uint32_t>FLAG_PROXIABLE) << 24) | message.command)
+        put32(octets + 8, message.application)
+        put32(octets + 12, message.hop_by_hop)
+        put32(octets + 16, message.end_to_end)
+        return PyBytes_FromStringAndSize(<char*>octets, size)
+
+
+cdef bint holds(list avps, uint32_t code) except -1:
+    """Whether an AVP of 3GPP stands in a group."""
+    cdef tuple avp
+    cdef uint64_t wanted = (<uint64_t>TGPP << 32) | code
+    for avp in avps:
+        if <uint64_t>avp[0] == wanted:
+            return True
+    return False
+
+
+cdef bint is_digits(object text) except -1:
+    """Whether a text is 1 to 20 ASCII digits, which normalising leaves as they are."""
+    cdef Py_ssize_t size, place
+    cdef const char* octets = PyUnicode_AsUTF8AndSize(text, &size)
+    if not 1 <= size <= DIGITS_MAX:
+        return False
+    for place in range(size):
+        if not c"0" <= octets[place] <= c"9":
+            return False
+    return True

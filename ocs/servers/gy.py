@@ -73,7 +73,7 @@ KIND_OF = {
 }
 """The engine's kind of identity by Subscription-Id-Type."""
 
-_KNOWN_REASONS = {int(reason): reason for reason in Reason if reason not in (Reason.NONE, Reason.UNKNOWN)}
+KNOWN_REASONS = {int(reason): reason for reason in Reason if reason not in (Reason.NONE, Reason.UNKNOWN)}
 
 _DECISIVE = (Reason.FINAL, Reason.RATING_CONDITION_CHANGE)
 """Reasons that change what is done win over those that only explain (credit-control.md §7)."""
@@ -259,8 +259,8 @@ def reason_of(numbers: Sequence[int]) -> Reason:
     if not numbers:
         return Reason.NONE
     if len(numbers) == 1:
-        return _KNOWN_REASONS.get(numbers[0], Reason.UNKNOWN)
-    reasons = [_KNOWN_REASONS.get(number, Reason.UNKNOWN) for number in numbers]
+        return KNOWN_REASONS.get(numbers[0], Reason.UNKNOWN)
+    reasons = [KNOWN_REASONS.get(number, Reason.UNKNOWN) for number in numbers]
     return next((reason for reason in _DECISIVE if reason in reasons), reasons[0])
 
 

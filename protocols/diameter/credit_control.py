@@ -14,7 +14,6 @@ What is refused and what is tolerated:
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ import msgspec
 
 from protocols.diameter import dictionary
 from protocols.diameter.avp import Message, check_grammar, encode_avp, every, first
+from protocols.diameter.content_digest import digest_of
 from protocols.diameter.credit_control_messages import (
     CcRequestType,
     CreditControlRequest,
@@ -238,17 +238,6 @@ def content_digest(avps: Iterable[Avp]) -> bytes:
     which clients that build the message again stamp again.
     """
     return digest_of([avp for avp in avps if avp[0] in _CHARGED])
-
-
-def digest_of(charged: list[Avp]) -> bytes:
-    """The digest over AVPs that decide the charge: of their values, so that padding and unknown AVPs do not count.
-
-    A checksum is enough against accidents, and nobody gains by two requests of one number that look alike.
-    """
-    return zlib.crc32(_DIGESTED.encode(charged)).to_bytes(4, "big")
-
-
-_DIGESTED = msgspec.msgpack.Encoder()
 
 
 def missing(key: int) -> bytes:

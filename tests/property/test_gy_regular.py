@@ -293,7 +293,7 @@ def test_what_is_remembered_of_origin_hosts_and_contexts_has_a_maximum() -> None
     for number in range(MAX_REMEMBERED + 5):
         data = Requests(f"gw{number}.example.net").ccr(UPDATE, 1, "s1", context=f"{number}.32251@3gpp.org")
         assert (regular.read(decode_message(data)) is not None) is SHORT_WAY
-    assert len(regular._speakers) == len(regular._contexts) == (MAX_REMEMBERED if SHORT_WAY else 0)
+    assert len(regular.speakers) == len(regular.contexts) == (MAX_REMEMBERED if SHORT_WAY else 0)
 
 
 def test_the_leaf_numbers_avps_as_the_dictionary_does() -> None:
