@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 Level = Literal["fast", "safe"]
 
-MINIMUM_VERSION = (6, 2)
+MINIMUM_VERSION = (6,)
 
 CONFIG_NAMES = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy")
 

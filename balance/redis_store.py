@@ -1,4 +1,4 @@
-"""Documents in Redis (standalone, 6.2 or later; keys and functions as Redis Cluster will need them).
+"""Documents in Redis (standalone, 6.0 or later; keys and functions as Redis Cluster will need them).
 
 Every commit of up to 64 transactions is one call of `lua/commit.lua`, which compares versions and writes (ADR 0004).
 Keys of a partition, all behind its hash tag:
@@ -293,7 +293,7 @@ class RedisStore:
             raise NotReachable(f"this Redis is no primary; its role is {info.get('role', 'not told')!r}")
         version = redis_level.version_of(info)
         if version < redis_level.MINIMUM_VERSION:
-            raise StoreUnusable(f"Redis {info.get('redis_version')} is too old, 6.2 or later is needed")
+            raise StoreUnusable(f"Redis {info.get('redis_version')} is too old, 6.0 or later is needed")
         self._info, self._config = info, config
 
     def _settle_functions(self) -> None:

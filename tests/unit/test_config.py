@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from ocs.api.system import _sections
 from ocs.config import ConfigError, Settings, load_settings, parse_settings
 from ocs.servers.diameter_settings import PeerSettings
 from ocs.servers.gy import PeerProfile
@@ -81,6 +82,14 @@ def test_relative_paths_start_at_the_home_folder_and_absolute_ones_stand() -> No
         (
             '[charging]\necur_no_usu = "x"\n',
             "ocs.toml:2: charging.ecur_no_usu: 'x', expected 'release' or 'debit'",
+        ),
+        (
+            '[store]\nlevel = "fast"\n',
+            "ocs.toml:2: store.level: 'fast', expected 'safe': the engine is 'sqlite'",
+        ),
+        (
+            '[store]\nengine = "redis"\nurl = "http://u:secret@redis"\n',
+            "ocs.toml:3: store.url: url of kind 'http', expected redis://host:port/database or unix:///path",
         ),
         ('[log]\nlevel = "loud"\n', "ocs.toml:2: log.level: 'loud': invalid enum value 'loud'"),
         ("[store\n", "ocs.toml:1: not TOML: Expected ']' at the end of a table declaration"),
@@ -164,6 +173,20 @@ def test_the_control_socket_of_the_last_worker_must_fit() -> None:
     assert problems(REDIS + text + "[workers]\ncount = 2\n") == [
         f"ocs.toml: control.socket: {path}.1: 108 octets, expected at most 107"
     ]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://ocs:secret@redis.example.net:6380/3", "redis://redis.example.net:6380/3"),
+        ("redis://:secret@[2001:db8::1]", "redis://[2001:db8::1]:6379/0"),
+        ("unix://ocs:secret@/run/redis.sock?db=2", "unix:///run/redis.sock?db=2"),
+    ],
+)
+def test_the_password_of_redis_is_not_shown(url: str, shown: str) -> None:
+    settings = parse_settings(f'[store]\nengine = "redis"\nurl = "{url}"\n', "ocs.toml")
+    assert settings.store.shown_url == shown
+    assert _sections(settings)["store"]["url"] == shown
 
 
 def test_settings_never_change() -> None:
