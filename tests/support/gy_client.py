@@ -230,15 +230,15 @@ class Requests:
             items.append((d.ORIGIN_STATE_ID, self.origin_state_id))
         return self.message(DEVICE_WATCHDOG, 0, FLAG_REQUEST, items)
 
-    def dwa(self, request: Message) -> bytes:
-        """The DWA to a DWR of the server."""
+    def success(self, request: Message) -> bytes:
+        """The DWA to a DWR of the server, the DPA to its DPR."""
         items: Pairs = [
             (d.RESULT_CODE, 2001),
             (d.ORIGIN_HOST, self.origin_host),
             (d.ORIGIN_REALM, self.origin_realm),
         ]
         identifiers = {"hop_by_hop": request.hop_by_hop, "end_to_end": request.end_to_end}
-        return self.message(DEVICE_WATCHDOG, 0, 0, items, **identifiers)
+        return self.message(request.command, 0, 0, items, **identifiers)
 
     def dpr(self, cause: int = 0) -> bytes:
         """A DPR."""
@@ -430,14 +430,15 @@ class GyClient:
         self._socket.sendall(data)
 
     def receive(self) -> Answer:
-        """The next answer; a DWR that comes before it is answered. `ConnectionError` if the server closed."""
+        """The next answer; a DWR or DPR that comes before it is answered. `ConnectionError` if the server closed."""
         while True:
             data = self.receive_octets()
             message = decode_message(data)
             if not message.is_request:
                 return Answer(data)
-            assert message.command == DEVICE_WATCHDOG, f"request {message.command} instead of an answer"
-            self.send(self.requests.dwa(message))
+            known = message.command in (DEVICE_WATCHDOG, DISCONNECT_PEER)
+            assert known, f"request {message.command} instead of an answer"
+            self.send(self.requests.success(message))
 
     def fileno(self) -> int:
         """For `select`."""
