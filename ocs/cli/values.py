@@ -92,6 +92,45 @@ def parse_expiry(text: str) -> dict[str, int]:
     return {"valid_until_s": seconds}
 
 
+def parse_moment(field: str, text: str) -> int:
+    """UTC microseconds of a day (its beginning, in UTC) or of a time with its zone."""
+    stripped = text.strip()
+    try:
+        moment = datetime.datetime.fromisoformat(stripped)
+    except ValueError:
+        expected = "a day such as 2026-12-31, or a time such as 2026-12-31T12:00:00Z"
+        raise BadInput(f"{field}: {text!r} is no time, expected {expected}") from None
+    if re.fullmatch(r"\d{4}-\d{2}-\d{2}", stripped):
+        moment = moment.replace(tzinfo=datetime.UTC)
+    if moment.tzinfo is None:
+        raise BadInput(f"{field}: {text!r} has no time zone, expected e.g. {stripped}Z")
+    since_1970 = moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+    micros = since_1970 // datetime.timedelta(microseconds=1)
+    if micros <= 0:
+        raise BadInput(f"{field}: {text!r} is before 1970")
+    return micros
+
+
+def parse_octets(field: str, text: str) -> int:
+    """Octets of a size such as `64MiB`, at least one."""
+    return _positive_size(field, text, Unit.OCTETS)
+
+
+def parse_span(field: str, text: str) -> int:
+    """Seconds of a time span such as `300s`, at least one."""
+    return _positive_size(field, text, Unit.SECONDS)
+
+
+def _positive_size(field: str, text: str, unit: Unit) -> int:
+    try:
+        size = parse_size(text.strip(), unit)
+    except QuantityError as error:
+        raise BadInput(f"{field}: {error}") from None
+    if size < 1:
+        raise BadInput(f"{field}: {text!r}, expected more than nothing")
+    return size
+
+
 def parse_identity(text: str) -> dict[str, str]:
     """`kind` and `value` of a text such as `e164:447700900123`."""
     kind, colon, value = text.partition(":")
