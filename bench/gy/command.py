@@ -18,7 +18,6 @@ from bench.gy import templates
 from bench.gy.accounts import account_name, make_accounts
 from bench.gy.connection import Address, PeerError
 from bench.gy.plan import PRICES, Plan, parse_price
-from bench.gy.reference import Reference
 from bench.gy.report import Balances, Books, Result, compare_books, ratios, show, show_failures, spread
 from bench.gy.servers import Ocs, Operator, Redis, ServerError
 from bench.gy.traffic import Progress, Run
@@ -264,6 +263,11 @@ def _ours(options: argparse.Namespace, plan: Plan) -> Iterator[Target]:
 
 @contextlib.contextmanager
 def _reference(options: argparse.Namespace, plan: Plan) -> Iterator[Target]:
+    try:
+        from bench.gy.reference import Reference
+    except ModuleNotFoundError:
+        # redis-py: wanted by the reference only.
+        raise ServerError("the reference server needs the extra [bench]: pip install 'tollgate-ocs[bench]'") from None
     with (
         tempfile.TemporaryDirectory(prefix="ocs-bench-") as folder,
         Redis(Path(folder) / "redis", options.level, options.redis_server) as redis,

@@ -56,12 +56,19 @@ def third_party() -> Iterator[tuple[Path, str]]:
                 yield path.relative_to(ROOT), canonical(providers[name][0])
 
 
+def extra_of(path: Path) -> set[str]:
+    """What a module may import beyond what every installation has."""
+    if path.parts[:2] == ("ocs", "demo"):
+        return declared("demo")
+    return declared("bench") if path.parts[0] == "bench" and path.name.startswith("reference") else set()
+
+
 def test_every_import_is_a_declared_dependency() -> None:
-    runtime, demo = declared(), declared("demo")
+    runtime = declared()
     undeclared = {
         f"{path}: {name}"
         for path, name in third_party()
-        if name not in runtime and not (name in demo and path.parts[:2] == ("ocs", "demo"))
+        if name not in runtime and name not in extra_of(path)
     }
     assert not undeclared
 
