@@ -18,9 +18,11 @@ import pytest
 
 from ocs.archive.cdr_verify import verify
 from ocs.archive.reader import ArchiveReader
+from ocs.archive.settings import ArchiveSettings
+from ocs.archive.writer import ArchiveWriter
 from ocs.cli.main import run
 from tests.support.archive_kit import archived
-from tests.support.cdr_kit import data_files, records, usage_archive
+from tests.support.cdr_kit import data_files, new_event, records, usage_archive, usage_event
 from tests.support.gy_client import INITIAL, MIB, UPDATE, Requests, mscc, units
 from tests.support.processes import DYING_WITH_THE_TEST
 from tests.support.server_process import Server
@@ -66,7 +68,7 @@ class Home:
         return self.json("export", "--folder", str(self.out), *more)
 
 
-@pytest.mark.proves("F35", "F52")
+@pytest.mark.proves("F52")
 def test_kill_9_at_random_places_and_every_event_is_in_one_file(tmp_path: Path) -> None:
     """The exporter is killed in the middle of its work, again and again; each start goes on."""
     events = 6000
@@ -157,6 +159,22 @@ def test_without_archive_or_with_it_switched_off_an_export_is_refused(tmp_path: 
     assert home.run("verify", str(tmp_path / "nonesuch"))[0] == 3
 
 
+@pytest.mark.proves("F53")
+def test_a_forced_mismatch_is_told_and_sets_the_status(tmp_path: Path) -> None:
+    home = Home(tmp_path, 3)
+    event = usage_event(4)
+    event.usage[0].debited_micros += 1
+    writer = ArchiveWriter(tmp_path / "archive", ArchiveSettings())
+    writer.identity()
+    writer.append([new_event(4, event)], event.at_us)
+    writer.close()
+    status, out, err = home.run("export", "--folder", str(home.out))
+    assert status == 1
+    assert out.endswith("1 files, 4 records of 4 events\n")
+    assert err == "1 events have usage that does not add up to the money that was taken\n"
+    assert verify(home.out).records == 4
+
+
 def test_following_ends_at_sigterm_with_all_published(tmp_path: Path) -> None:
     home = Home(tmp_path, 50)
     with home.start("export", "--folder", str(home.out), "--follow", "--max-age", "1s", "--json") as process:
@@ -216,6 +234,9 @@ def test_kill_9_of_a_server_that_archives_loses_and_doubles_no_event(tmp_path: P
         assert sorted(event["request"] for event in explained) == sorted(
             ["initial #0", *(f"update #{number}" for number in range(1, updates + 1))]
         )
+        # Silence: after Tcc nothing is reserved any more.
+        server.advance(100_000)
+        assert server.balance() == (100_000 - charged, 0)
     events = [(one.partition, one.sequence) for one in archived(ArchiveReader(home / "archive"))]
     assert len(set(events)) == len(events)
     environment = {**os.environ, "OCS_HOME": str(home), "PYTHONPATH": str(ROOT)}
@@ -224,6 +245,9 @@ def test_kill_9_of_a_server_that_archives_loses_and_doubles_no_event(tmp_path: P
     usage = [record for record in found if record["type"] == "usage"]
     assert sum(record["charged_micros"] for record in usage) == charged * 10_000
     assert len(usage) == updates * sessions
+    closed = [record for record in found if record["type"] == "session"]
+    assert {record["close_cause"] for record in closed} == {"supervision_timeout"}
+    assert [record["charged_micros"] for record in closed] == [10 * updates * 10_000] * sessions
     paid_in = sum(record["amount_micros"] for record in found if record["type"] == "posting")
     assert paid_in == 100_000 * 10_000
 

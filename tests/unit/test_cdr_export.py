@@ -293,7 +293,6 @@ class Fuse:
         return step
 
 
-@pytest.mark.proves("F35")
 def test_a_crash_at_any_step_and_a_consumer_that_takes_files_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
