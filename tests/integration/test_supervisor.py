@@ -63,6 +63,10 @@ class Stage:
                 return found[times - 1]
             await trio.sleep(0.005)
 
+    async def until_gone(self, worker: int) -> None:
+        """Wait until the supervisor knows that the last process of a worker has ended."""
+        await self.supervisor._places[worker].run.ended.wait()
+
     def run(self, play: Callable[[], Awaitable[None]]) -> int:
         """Supervise until `play` is over and SIGTERM was sent; the exit status."""
 
@@ -275,6 +279,31 @@ def test_a_stop_during_a_rolling_restart_ends_all(stage: Stage) -> None:
 
     assert stage.run(play) == 0
     assert sorted(event.worker for event in stage.events("drained")) == [0, 0, 1]
+
+
+def test_a_stop_during_the_first_start_ends_all(stage: Stage) -> None:
+    async def play() -> None:
+        await stage.until(0, "started")
+
+    stage.tell(0, "mute")
+    assert stage.run(play) == 0
+    assert [event[:2] for event in stage.events()] == [(0, "started"), (0, "drained")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM], ids=["roll", "stop"])
+def test_nobody_waits_for_the_end_of_a_pause(stage: Stage, number: signal.Signals) -> None:
+    async def play() -> None:
+        await stage.supervisor.serving.wait()
+        os.kill((await stage.until(1, "ready")).pid, signal.SIGKILL)
+        # Until the pause of ten minutes has begun.
+        await stage.until_gone(1)
+        if number == signal.SIGHUP:
+            os.kill(os.getpid(), number)
+            await stage.until(1, "ready", 2)
+
+    stage.policy = Policy(first_pause_s=600.0, most_pause_s=600.0)
+    assert stage.run(play) == 0
+    assert [event.worker for event in stage.events("started")] == ([0, 1, 0, 1] if number == signal.SIGHUP else [0, 1])
 
 
 def test_the_service_manager_is_told(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

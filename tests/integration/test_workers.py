@@ -17,6 +17,7 @@ from tests.support.crowd import Asked, Crowd
 from tests.support.fleet import OCS, Fleet, adjacent_ports
 from tests.support.processes import DYING_WITH_THE_TEST, state_of
 from tests.support.redis_server import RedisServer
+from tests.support.server_process import Server
 
 ANSWERED_WITHIN_S = 2.0
 CENTS = 1_000_000
@@ -184,6 +185,16 @@ def test_a_worker_that_hangs_is_passed_over_and_reported(fleet: Fleet) -> None:
         assert json.loads(doctor.stdout)["problems"] == [f"worker 0 does not answer on {fleet.sockets[0]}"]
     finally:
         os.kill(next(pid for pid in fleet.worker_pids() if state_of(pid) == "T"), signal.SIGCONT)
+
+
+def test_a_single_worker_tells_the_service_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(30)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        with Server(tmp_path):
+            assert manager.recv(100) == b"READY=1"
+        assert manager.recv(100) == b"STOPPING=1"
 
 
 # Starts that fail
