@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
-from balance.resp import ErrorReply, Parser
+from balance.resp import ErrorReply, Parser, encode_command
 from balance.store import StoreFailure
 
 MAX_PENDING = 8192
@@ -137,8 +137,6 @@ class RedisLink(asyncio.Protocol):
 
     def ask(self, *arguments: bytes) -> asyncio.Future[Any]:
         """A command off the hot path: the reply, an `ErrorReply` or a `StoreFailure`, never an exception."""
-        from balance.resp import encode_command
-
         future: asyncio.Future[Any] = self._loop.create_future()
 
         def done(reply: Any) -> None:

@@ -1,0 +1,99 @@
+"""Parts of the Redis store that need no Redis: names of functions, levels, and a build without its extension."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from balance import redis_functions
+from balance.redis_functions import as_library, as_scripts
+from balance.redis_level import Level, level_problems, version_of, wanted_lines
+
+ROOT = Path(__file__).resolve().parents[2]
+SAFE = {
+    "appendonly": "yes",
+    "appendfsync": "always",
+    "no-appendfsync-on-rewrite": "no",
+    "maxmemory-policy": "noeviction",
+}
+
+
+def test_another_text_of_a_function_has_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = as_library()
+    texts = redis_functions._texts()
+    monkeypatch.setattr(redis_functions, "_texts", lambda: {**texts, "trim": texts["trim"] + "-- changed\n"})
+    after = as_library()
+    assert set(before.calls.values()).isdisjoint(after.calls.values())
+    assert as_library() == after
+
+
+def test_the_library_registers_what_is_called() -> None:
+    functions = as_library()
+    [(_, _, text)] = functions.loading
+    name = text.split(b"\n")[0].removeprefix(b"#!lua name=")
+    assert name.startswith(b"tollgate_v1_")
+    for command, function in functions.calls.values():
+        assert command == b"FCALL"
+        assert function.startswith(name + b"_")
+        assert b"function_name='" + function + b"'" in text
+
+
+def test_scripts_are_called_by_their_digest() -> None:
+    functions = as_scripts()
+    digests = [hashlib.sha1(text, usedforsecurity=False).hexdigest().encode() for _, _, text in functions.loading]
+    assert list(functions.calls.values()) == [(b"EVALSHA", digest) for digest in digests]
+
+
+@pytest.mark.parametrize(
+    ("level", "changed", "info", "problems"),
+    [
+        ("safe", {}, {}, 0),
+        ("fast", {}, {}, 0),
+        ("fast", {"appendfsync": "everysec"}, {}, 0),
+        ("safe", {"appendfsync": "everysec"}, {}, 1),
+        ("fast", {"appendfsync": "no"}, {}, 1),
+        ("safe", {"appendonly": "no", "maxmemory-policy": "volatile-ttl"}, {}, 2),
+        ("fast", {"no-appendfsync-on-rewrite": "yes"}, {}, 1),
+        ("safe", {}, {"aof_enabled": "0"}, 1),
+        ("safe", {}, {"aof_enabled": "1", "aof_last_write_status": "err"}, 1),
+    ],
+)
+def test_what_a_level_needs(level: Level, changed: dict[str, str], info: dict[str, str], problems: int) -> None:
+    assert len(level_problems(level, info, {**SAFE, **changed})) == problems
+
+
+def test_what_redis_does_not_tell_does_not_hold() -> None:
+    assert len(level_problems("safe", {}, {})) == 4
+
+
+def test_the_advised_lines_hold() -> None:
+    levels: tuple[Level, ...] = ("safe", "fast")
+    for level in levels:
+        config = dict(line.split(" ") for line in wanted_lines(level))
+        assert level_problems(level, {}, config) == []
+
+
+def test_versions_are_compared_by_number() -> None:
+    assert version_of({"redis_version": "7.0.15"}) == (7, 0, 15)
+    assert version_of({"redis_version": "10.0.1"}) > version_of({"redis_version": "7.4.0"})
+    assert version_of({}) == (0,)
+
+
+def test_a_missing_extension_is_an_error_that_says_what_to_do() -> None:
+    code = "import sys; sys.modules['cython_ext._resp'] = None; import balance.resp as resp; print(resp.Parser)"
+
+    def run(pure: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "OCS_PURE": pure}
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+    failed = run("")
+    assert failed.returncode == 1
+    assert "the compiled Redis protocol cython_ext._resp is missing" in failed.stderr
+    assert "OCS_PURE=1" in failed.stderr
+    assert run("1").stdout.strip() == "<class 'balance._resp_reference.Parser'>"
