@@ -45,14 +45,27 @@ def _wanted(level: Level) -> Sequence[Wanted]:
     return (_ALWAYS[0], _FSYNC[level], *_ALWAYS[1:])
 
 
-def level_problems(level: Level, info: Mapping[str, str], config: Mapping[str, str]) -> list[str]:
-    """What is wrong for a level, each with the line to set; empty: the level holds."""
+def is_rewriting(info: Mapping[str, str]) -> bool:
+    """Whether the append-only file is being written anew, or is about to be."""
+    return info.get("aof_rewrite_in_progress") == "1" or info.get("aof_rewrite_scheduled") == "1"
+
+
+def level_problems(
+    level: Level, info: Mapping[str, str], config: Mapping[str, str], was_off: bool = False
+) -> list[str]:
+    """What is wrong for a level, each with the line to set; empty: the level holds.
+
+    `was_off`: the append-only file was off when it was last looked at. Switched on in a running Redis it keeps nothing
+    before its first rewrite has ended, though INFO calls it enabled from the start.
+    """
     problems = []
     for name, values, why in _wanted(level):
         found = config.get(name, "unknown")
         if found not in values:
             problems.append(f"{name} is {found!r} ({why}); set: {name} {values[0]}")
-    if info.get("aof_enabled") == "0" and config.get("appendonly") == "yes":
+    is_new = was_off or (info.get("aof_base_size") == "0" and info.get("aof_current_size") == "0")
+    is_off = info.get("aof_enabled") == "0" or (is_new and is_rewriting(info))
+    if is_off and config.get("appendonly") == "yes":
         problems.append("the append-only file is not being written yet, though appendonly is 'yes'")
     if info.get("aof_last_write_status", "ok") != "ok":
         problems.append("the last write of the append-only file failed; look at the disk of Redis")

@@ -89,6 +89,7 @@ class RedisStore:
         self._info: dict[str, str] = {}
         self._config: dict[str, str] = {}
         self._refusal = ""
+        self._was_off = False
         self._opened = False
         self._names = [_names(partition) for partition in range(partitions)]
         self._connection = RedisConnection(
@@ -265,7 +266,7 @@ class RedisStore:
         await self._ask_facts(link)
         self._settle_functions()
         await self._identify(link)
-        problems = level_problems(self.level, self._info, self._config)
+        problems = self._level_problems()
         if problems and not self._opened:
             raise StoreUnusable(redis_level.refusal(self.level, problems))
         for command in self._functions.loading:
@@ -278,7 +279,7 @@ class RedisStore:
     async def _recheck(self, link: RedisLink) -> None:
         """Check a link in use; a level that changed refuses or allows commits from now on."""
         await self._ask_facts(link)
-        self._judge(level_problems(self.level, self._info, self._config))
+        self._judge(self._level_problems())
 
     async def _ask_facts(self, link: RedisLink) -> None:
         info = info_fields(accepted(await link.ask(b"INFO"), "INFO"))
@@ -324,6 +325,14 @@ class RedisStore:
         if self._opened and found != self._identity:
             raise StoreFormatError("this is another store than the one that was opened")
         self._identity = found
+
+    def _level_problems(self) -> list[str]:
+        problems = level_problems(self.level, self._info, self._config, self._was_off)
+        if self._config.get("appendonly") != "yes":
+            self._was_off = True
+        elif not redis_level.is_rewriting(self._info):
+            self._was_off = False
+        return problems
 
     def _judge(self, problems: Sequence[str]) -> None:
         refusal = redis_level.refusal(self.level, problems) if problems else ""

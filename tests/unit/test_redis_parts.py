@@ -67,6 +67,26 @@ def test_what_a_level_needs(level: Level, changed: dict[str, str], info: dict[st
     assert len(level_problems(level, info, {**SAFE, **changed})) == problems
 
 
+REWRITING = {"aof_enabled": "1", "aof_rewrite_in_progress": "1", "aof_rewrite_scheduled": "0"}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "was_off", "holds"),
+    [
+        pytest.param(("0", "0"), False, False, id="switched on in a running Redis: nothing is kept yet"),
+        pytest.param(("88", "4096"), True, False, id="switched off and on again: nothing is kept yet"),
+        pytest.param(("88", "4096"), False, True, id="a rewrite as every file has them"),
+        pytest.param(("0", "67108864"), False, True, id="the first rewrite of a file of Redis 6"),
+    ],
+)
+def test_an_append_only_file_that_is_only_beginning_keeps_nothing(
+    sizes: tuple[str, str], was_off: bool, holds: bool
+) -> None:
+    info = {**REWRITING, "aof_base_size": sizes[0], "aof_current_size": sizes[1]}
+    assert (level_problems("safe", info, SAFE, was_off) == []) is holds
+    assert level_problems("safe", {**info, "aof_rewrite_in_progress": "0"}, SAFE, was_off) == []
+
+
 def test_what_redis_does_not_tell_does_not_hold() -> None:
     assert len(level_problems("safe", {}, {})) == 4
 
