@@ -23,7 +23,6 @@ from msgspec import Meta
 
 from balance.redis_address import parse_url
 from ocs.archive.settings import ArchiveSettings
-from ocs.archive.settings import ArchiveSettings
 from ocs.charging.settings import ChargingSettings
 from ocs.servers.diameter_settings import DiameterSettings
 
@@ -129,7 +128,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     diameter: DiameterSettings = DiameterSettings()
     charging: ChargingSettings = ChargingSettings()
     archive: ArchiveSettings = ArchiveSettings()
-    archive: ArchiveSettings = ArchiveSettings()
     log: LogSettings = LogSettings()
     home: str = DEFAULT_HOME
     """Folder of the state. Not a field of the file: from `OCS_HOME`."""
@@ -137,11 +135,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The file that was read; `None`: all defaults. Not a field of the file."""
     worker: int = 0
     """Number of the worker whose settings these are, from 0. Not a field of the file: from `for_worker`."""
-
-    @property
-    def archive_path(self) -> Path:
-        """Folder of the archive."""
-        return Path(self.home) / self.archive.folder
 
     @property
     def archive_path(self) -> Path:

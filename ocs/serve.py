@@ -104,7 +104,6 @@ async def _serve_runtime(settings: Settings, runtime: StoreRuntime, stop: asynci
         try:
             runtime.start_sweeping()
             runtime.start_archiving()
-            runtime.start_archiving()
             log.info(
                 "serving",
                 control=str(settings.socket_path),

@@ -16,7 +16,6 @@ from ocs.charging.cache import LocatorCache
 from ocs.charging.conductor import ChargingError, Conductor
 from ocs.charging.event_jobs import EventJob
 from ocs.charging.history import History
-from ocs.charging.history import History
 from ocs.charging.pricing import Catalogues
 from ocs.charging.requests import ChargingRequest, Identity, Outcome, RequestKind, Result
 from ocs.charging.saga import Apply, Commit, Offloader, Read, Saga, run_at_once, start
@@ -148,8 +147,6 @@ class Engine:
         self.admitting = True
         """Off: nothing new is begun, since the outbox is nearly full; open sessions go on, repeats are answered."""
         self.offload: Offloader = run_at_once
-        self.history: History | None = None
-        """The archive; `None`: there is none, and the outbox holds every event."""
         self.history: History | None = None
         """The archive; `None`: there is none, and the outbox holds every event."""
 
