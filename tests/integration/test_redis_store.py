@@ -411,7 +411,10 @@ def paused(server: RedisServer) -> Iterator[None]:
         server.resume()
 
 
-def test_a_redis_that_stands_still_ends_calls_in_time_and_no_reply_goes_astray(own: RedisServer) -> None:
+def test_a_redis_that_stands_still_ends_calls_in_time_and_no_reply_goes_astray(
+    own: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_connection, "RECHECK_S", 60.0)
     with opened(own.url, timeout_ms=500) as store:
         calls = Calls(store)
         data = calls.put("k", b"one")
