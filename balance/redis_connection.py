@@ -84,6 +84,7 @@ class RedisConnection:
         self._note = note
         self._link: RedisLink | None = None
         self._run_id = ""
+        self._reload_after = 0.0
         self._client_ids: list[bytes] = []
         """Of this run of Redis, the connections that we made."""
         self._task: asyncio.Task[None] | None = None
@@ -248,8 +249,11 @@ class RedisConnection:
         if missing or word in FOR_A_MOMENT:
             call.tries += 1
             self.numbers.retries += 1
-            if missing and call.tries == 1:
+            if missing and self._loop.time() >= self._reload_after:
+                # Calls that missed them too are sent again behind this.
+                self._reload_after = self._loop.time() + RETRY_S[1]
                 self._reload(link)
+            if missing and call.tries == 1:
                 link.resend(call)
                 return
             pause_s = min(RETRY_S[0] * 2 ** min(call.tries, 10), RETRY_S[1])

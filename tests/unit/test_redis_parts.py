@@ -1,4 +1,4 @@
-"""Parts of the Redis store that need no Redis: names of functions, levels, and a build without its extension."""
+"""Parts of the Redis store that need no Redis: names of functions, levels, refusals, a build without its extension."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from balance import redis_functions
+from balance.redis_connection import RedisConnection
 from balance.redis_functions import as_library, as_scripts
 from balance.redis_level import Level, level_problems, version_of, wanted_lines
+from balance.redis_link import Call
+from balance.store import StoreFailure
 
 ROOT = Path(__file__).resolve().parents[2]
 SAFE = {
@@ -102,6 +106,98 @@ def test_versions_are_compared_by_number() -> None:
     assert version_of({"redis_version": "7.0.15"}) == (7, 0, 15)
     assert version_of({"redis_version": "10.0.1"}) > version_of({"redis_version": "7.4.0"})
     assert version_of({}) == (0,)
+
+
+class FakeLoop:
+    """Time that stands, and timers that are only noted."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.later: list[float] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, pause_s: float, *_call: object) -> None:
+        self.later.append(pause_s)
+
+
+class FakeLink:
+    """Notes what becomes of a call."""
+
+    def __init__(self) -> None:
+        self.told: list[StoreFailure] = []
+        self.resent = 0
+        self.aborted = False
+
+    def tell(self, _call: Call, outcome: StoreFailure) -> None:
+        self.told.append(outcome)
+
+    def resend(self, _call: Call) -> None:
+        self.resent += 1
+
+    def abort(self, _reason: str) -> None:
+        self.aborted = True
+
+
+def refuse(text: str, commits: bool = True, tries: int = 0, left_s: float = 1.0) -> tuple[FakeLink, FakeLoop, int]:
+    """An error reply to a call that has so much time left: the link, the loop, and how often functions were sent for."""
+
+    async def never(_link: object) -> None:
+        raise AssertionError("nobody connects")
+
+    loop: Any = FakeLoop()
+    link: Any = FakeLink()
+    reloads: list[object] = []
+    nothing: Any = lambda *_: None  # noqa: E731
+    connection = RedisConnection(loop, "redis://h", 1.0, never, never, reloads.append, nothing, nothing)
+    call = Call(b"", nothing, None, nothing, commits, loop.now + left_s)
+    call.tries = tries
+    connection._refused(link, call, text)
+    return link, loop, len(reloads)
+
+
+@pytest.mark.parametrize(
+    ("text", "unknown", "aborted"),
+    [
+        ("OOM command not allowed when used memory > 'maxmemory'.", False, False),
+        ("MISCONF Errors writing to the AOF file: No space left on device", False, False),
+        ("NOREPLICAS Not enough good replicas to write.", False, False),
+        ("NOPERM this user has no permissions", False, False),
+        ("READONLY You can't write against a read only replica.", False, True),
+        ("NOAUTH Authentication required.", False, True),
+        ("MOVED 3999 127.0.0.1:6381", False, True),
+        ("ASK 3999 127.0.0.1:6381", False, True),
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", True, False),
+        ("ERR user_function:1: Script attempted something", True, False),
+        ("ERR anything else", True, False),
+    ],
+)
+def test_a_refusal_is_unknown_unless_it_says_that_nothing_was_done(text: str, unknown: bool, aborted: bool) -> None:
+    link, loop, reloads = refuse(text)
+    assert link.told == [StoreFailure(f"Redis refused: {text}", unknown)]
+    assert (link.resent, loop.later, reloads, link.aborted) == (0, [], 0, aborted)
+    assert refuse(text, commits=False)[0].told == [StoreFailure(f"Redis refused: {text}", False)]
+
+
+@pytest.mark.parametrize("word", ["LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN"])
+def test_a_refusal_for_a_moment_is_tried_again_until_the_deadline(word: str) -> None:
+    text = f"{word} for a moment"
+    link, loop, _ = refuse(text)
+    assert (link.told, len(loop.later)) == ([], 1)
+    assert 0 < loop.later[0] <= 0.1
+    assert refuse(text, tries=1000)[1].later == [0.1]
+    late, loop, _ = refuse(text, left_s=0.001)
+    assert (late.told, loop.later) == ([StoreFailure(f"Redis refused: {text}", False)], [])
+
+
+@pytest.mark.parametrize("text", ["NOSCRIPT No matching script.", "ERR Function not found"])
+def test_missing_functions_are_sent_for_and_then_waited_for(text: str) -> None:
+    link, loop, reloads = refuse(text)
+    assert (link.resent, link.told, loop.later, reloads) == (1, [], [], 1)
+    link, loop, reloads = refuse(text, tries=1)
+    assert (link.resent, link.told, len(loop.later), reloads) == (0, [], 1, 1)
+    assert refuse(text, tries=1, left_s=0.001)[0].told == [StoreFailure(f"Redis refused: {text}", False)]
 
 
 def test_a_missing_extension_is_an_error_that_says_what_to_do() -> None:
