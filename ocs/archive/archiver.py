@@ -29,7 +29,7 @@ from ocs.charging.saga import Calls, Commit, Offload, Read, Saga
 from ocs.charging.workspace import SCHEMAS, decode_document, encode_document
 
 BATCH = 1000
-"""Events that are archived and trimmed together; trimming them takes the store a few milliseconds."""
+"""Events that are archived and trimmed together; more would hold charging up for milliseconds."""
 
 PARTITIONS_AT_ONCE = 8
 PAGE = 125

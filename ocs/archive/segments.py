@@ -266,7 +266,8 @@ class Segment:
             sequences = self.sequences()
             events = choose(sequences)
             position = facts.last_position
-            rows = [_row(position + 1 + place, one) for place, one in enumerate(events)]
+            # One by one, so that charging gets the interpreter back at each step of SQLite.
+            rows = (_row(position + 1 + place, one) for place, one in enumerate(events))
             self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
             self._db.executemany("INSERT INTO pages VALUES (?, ?, ?, ?, ?)", _pages(position + 1, events))
             for one in events:

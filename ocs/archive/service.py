@@ -25,10 +25,10 @@ from ocs.charging.saga import Saga
 T = TypeVar("T")
 
 THREADS = 4
-LEASE_US = 15_000_000
+LEASE_US = 6_000_000
 TURN_DEADLINE_S = 30.0
 
-FULL_PAUSE_S = 0.005
+FULL_PAUSE_S = 0.002
 """Pause between two batches while there is more to move: charging comes first."""
 
 CLOSE_S = 3.0
@@ -73,7 +73,8 @@ class ArchiveService:
 
     def start(self) -> None:
         """Begin to move events."""
-        self._task = self._loop.create_task(self._work())
+        if self._task is None:
+            self._task = self._loop.create_task(self._work())
 
     async def close(self) -> None:
         """Move what is left, within `CLOSE_S`, and close the files."""

@@ -22,10 +22,13 @@ from ocs.archive.settings import ArchiveSettings
 from ocs.archive.writer import ArchiveWriter
 from ocs.cli.main import run
 from tests.support.archive_kit import archived
+from tests.support.books import audit
 from tests.support.cdr_kit import data_files, new_event, records, usage_archive, usage_event
 from tests.support.gy_client import INITIAL, MIB, UPDATE, Requests, mscc, units
 from tests.support.processes import DYING_WITH_THE_TEST
-from tests.support.server_process import Server
+from tests.support.redis_books import RedisBooks
+from tests.support.redis_server import RedisServer
+from tests.support.server_process import Server, Worker, Workers
 
 OCS = (*DYING_WITH_THE_TEST, sys.executable, "-m", "ocs.cli.main")
 ROOT = Path(__file__).parents[2]
@@ -34,10 +37,12 @@ ROOT = Path(__file__).parents[2]
 class Home:
     """A home folder with an archive, and `ocs cdr` in it."""
 
-    def __init__(self, path: Path, events: int) -> None:
+    def __init__(self, path: Path, events: int = 0) -> None:
+        """`events`: so many are put into a new archive."""
         self.path = path
         self.out = path / "out"
-        self.reader = usage_archive(path / "archive", events)
+        if events:
+            usage_archive(path / "archive", events)
         kept = {name: value for name, value in os.environ.items() if not name.startswith("OCS_CONFIG")}
         self.environment = {**kept, "OCS_HOME": str(path), "PYTHONPATH": str(ROOT)}
 
@@ -250,6 +255,58 @@ def test_kill_9_of_a_server_that_archives_loses_and_doubles_no_event(tmp_path: P
     assert [record["charged_micros"] for record in closed] == [10 * updates * 10_000] * sessions
     paid_in = sum(record["amount_micros"] for record in found if record["type"] == "posting")
     assert paid_in == 100_000 * 10_000
+
+
+@pytest.mark.proves("F35", "F52")
+def test_of_two_workers_one_archives_and_the_other_takes_over_when_it_is_killed(
+    workers: Workers, redis_server: RedisServer
+) -> None:
+    """The ledger is whole all the time, at either worker; in the end every event was archived and exported once."""
+    workers.subscriber(100_000)
+    requests = Requests()
+    with workers.gateway() as gateway:
+        assert gateway.exchange(requests.ccr(INITIAL, 0, "s", mscc(100, requested=[]))).code == 2001
+        for number in range(1, 11):
+            used = mscc(100, requested=[], used=[units(total=MIB)])
+            assert gateway.exchange(requests.ccr(UPDATE, number, "s", used, msisdn=None)).code == 2001
+            assert [len(one.debits()) for one in workers.servers] == [number, number]
+    archiver = _the_archiver(workers)
+    archiver.kill()
+    other = next(one for one in workers.servers if one is not archiver)
+    with other.gateway() as gateway:
+        for number in range(11, 21):
+            used = mscc(100, requested=[], used=[units(total=MIB)])
+            assert gateway.exchange(requests.ccr(UPDATE, number, "s", used, msisdn=None)).code == 2001
+    assert len(other.debits()) == 20
+    ends = time.monotonic() + 20
+    while other.numbers()["archive_working"] == 0 or other.numbers()["outbox_events"] > 0:
+        assert time.monotonic() < ends, "nobody archives any more"
+        time.sleep(0.1)
+    assert other.debits() == [10] * 20
+    assert other.get("/v1/doctor")["problems"] == []
+    archiver.start()
+    assert len(archiver.debits()) == 20
+    books = RedisBooks(redis_server, workers.home)
+    audit(books)
+    out = workers.home / "out"
+    home = Home(workers.home)
+    home.export()
+    found = records(out)
+    assert [record["charged_micros"] for record in found if record["type"] == "usage"] == [100_000] * 20
+    assert len({record["record"] for record in found}) == len(found)
+    assert verify(out).problems == []
+
+
+def _the_archiver(workers: Workers) -> Worker:
+    """The one that works; waits until it has moved all that is there."""
+    ends = time.monotonic() + 20
+    while time.monotonic() < ends:
+        working = [one for one in workers.servers if one.numbers()["archive_working"]]
+        assert len(working) <= 1, "two archive at a time"
+        if working and working[0].numbers()["outbox_events"] == 0:
+            return working[0]
+        time.sleep(0.05)
+    raise AssertionError("nobody archives")
 
 
 def test_a_server_that_stops_leaves_nothing_in_the_outbox(tmp_path: Path) -> None:
