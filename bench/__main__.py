@@ -6,8 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bench import micro_command
 from bench.gy import command as gy_command
+from bench.micro import command as micro_command
 
 COMMANDS = (gy_command, micro_command)
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 
 from bench.message_path import GRANT, GY, LOCAL, MessagePath, update_of_a_gateway
-from bench.micro import CODECS, encode, initial_request, load_codec, update_answer
+from bench.micro.codec import CODECS, encode, initial_request, load_codec, update_answer
 from ocs.servers.gy_regular import RegularGy
 from protocols.diameter import header
 from protocols.diameter.avp import decode_message, whole_messages

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from typing import Any, cast
 
-from bench.micro import Pairs, encode, initial_request, load_codec, update_request
+from bench.micro.codec import Pairs, encode, initial_request, load_codec, update_request
 from ocs.charging.requests import ChargingRequest, Outcome, QuotaKey, Result, ServiceOutcome, UnitKind
 from ocs.servers.diameter_server import DiameterServer, connection_of
 from ocs.servers.diameter_settings import DiameterSettings

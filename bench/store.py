@@ -42,7 +42,7 @@ class Result(NamedTuple):
     """This process, with the making of the transactions taken off."""
 
 
-class _Load:
+class StepLoad:
     """Documents of many accounts, each written with the version that it has."""
 
     def __init__(self) -> None:
@@ -52,10 +52,12 @@ class _Load:
         self._counters = [0] * ACCOUNTS
 
     def keys(self, number: int) -> tuple[bytes, bytes]:
+        """Keys of an account and its session."""
         tag = b"{p%03d}:" % PARTITION
         return tag + b"a:%08d" % number, tag + b"s:%032d" % number
 
     def transactions(self, count: int) -> tuple[Transaction, ...]:
+        """Steps of as many different accounts."""
         return tuple(self._one(number) for number in self._random.sample(range(ACCOUNTS), count))
 
     def _one(self, number: int) -> Transaction:
@@ -67,7 +69,7 @@ class _Load:
         return Transaction(tuple(writes), (self._event,))
 
 
-async def _commit_all(store: RedisStore, calls: list[tuple[Transaction, ...]]) -> None:
+async def commit_all(store: RedisStore, calls: list[tuple[Transaction, ...]]) -> None:
     """Commit with a window of calls in flight; every outcome is checked."""
     finished = asyncio.get_running_loop().create_future()
     waiting = iter(calls)
@@ -114,13 +116,13 @@ async def _function_us(store: RedisStore) -> float:
 async def _measure(url: str, level: Any, evalsha: bool, steps_per_call: int, steps: int) -> Result:
     store = await RedisStore.open(url, level, evalsha=evalsha)
     try:
-        load = _Load()
+        load = StepLoad()
         warm = [load.transactions(64) for _ in range(ACCOUNTS // 64)]
-        await _commit_all(store, warm)
+        await commit_all(store, warm)
         calls = [load.transactions(steps_per_call) for _ in range(steps // steps_per_call)]
         await _link(store).ask(b"CONFIG", b"RESETSTAT")
         redis_before, worker_before = await _redis_cpu_us(store), time.process_time()
-        await _commit_all(store, calls)
+        await commit_all(store, calls)
         worker_us = 1e6 * (time.process_time() - worker_before)
         redis_us = await _redis_cpu_us(store) - redis_before
         done = len(calls) * steps_per_call

@@ -55,20 +55,26 @@ class GyConnection:
 
     async def open(self) -> None:
         """Connect and exchange capabilities; `PeerError` if the server does not want us."""
+        one: socket.socket | None = None
         try:
             with trio.fail_after(CONNECT_TIMEOUT_S):
-                self._socket = await self._connect()
-                request = templates.capabilities_request(self.gateway, self._socket.getsockname()[0])
-                answer = await self._exchange(request)
+                one = await self._connect()
+                request = templates.capabilities_request(self.gateway, one.getsockname()[0])
+                answer = await self._exchange(one, request)
+            code = read_unsigned(answer, templates.RESULT_CODE)
+            if code != 2001:
+                told = f"CEA with Result-Code {code}; does the server know {self.gateway.origin_host}?"
+                raise PeerError(f"{self._peer}: {told}")
         except trio.TooSlowError:
             raise PeerError(f"{self._peer}: no CEA within {CONNECT_TIMEOUT_S:g} s") from None
         except OSError as error:
             raise PeerError(f"{self._peer}: {error}") from None
-        code = read_unsigned(answer, templates.RESULT_CODE)
-        if code != 2001:
-            raise PeerError(
-                f"{self._peer}: CEA with Result-Code {code}; does the server know {self.gateway.origin_host}?"
-            )
+        else:
+            # Only now: nothing may be written before the CEA.
+            self._socket, one = one, None
+        finally:
+            if one is not None:
+                one.close()
 
     async def _connect(self) -> socket.socket:
         stream = await trio.open_tcp_stream(*self.address)
@@ -78,15 +84,14 @@ class GyConnection:
         bare.setblocking(False)
         return bare
 
-    async def _exchange(self, request: bytes) -> bytes:
-        assert self._socket is not None
-        self._socket.send(request)
+    async def _exchange(self, one: socket.socket, request: bytes) -> bytes:
+        one.send(request)
         data = b""
         while len(data) < 20 or len(data) < read_header(data).length:
-            await trio.lowlevel.wait_readable(self._socket)
+            await trio.lowlevel.wait_readable(one)
             # Up to the end of the answer: what comes behind it is not for us.
             missing = 20 - len(data) if len(data) < 20 else read_header(data).length - len(data)
-            chunk = self._socket.recv(missing)
+            chunk = one.recv(missing)
             if not chunk:
                 raise PeerError(f"{self._peer}: the server closed the connection without an answer")
             data += chunk
@@ -166,7 +171,6 @@ class GyConnection:
                 self._unsent = b""
                 return await self.open()
             except PeerError:
-                self._drop()
                 if time.monotonic() > end:
                     raise
             await trio.sleep(RETRY_S)

@@ -1,4 +1,4 @@
-"""The benchmark measures what it says: sound messages, the same with both codecs, and figures with their machine."""
+"""The benchmarks measure what they say: sound messages, the same with both codecs, and figures with their machine."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import json
 
 import pytest
 
+from balance.documents import version_of
 from bench import __main__ as bench_main
-from bench import measure, micro
+from bench import measure
+from bench.gy.report import compare_books
+from bench.micro import codec, command, documents, rules
+from bench.micro.case import Case, run_case
 
 
 def test_both_codecs_measure_the_same_messages() -> None:
     lengths = {
-        name: [(case, octets) for case, octets, _ in micro.cases(micro.load_codec(module))]
-        for name, module in micro.CODECS.items()
+        name: [(case, octets) for case, octets, _ in codec.cases(codec.load_codec(module))]
+        for name, module in codec.CODECS.items()
     }
     assert lengths["compiled"] == lengths["twin"]
 
@@ -21,15 +25,63 @@ def test_both_codecs_measure_the_same_messages() -> None:
 def test_json_carries_figures_spread_and_machine(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench_main.main(["micro", "--json", "--repeats", "2", "--repeat-s", "0.001"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert {row["codec"] for row in report["results"]} == {"compiled", "twin"}
-    assert all(0 < row["min_us"] <= row["median_us"] <= row["max_us"] for row in report["results"])
+    rows = report["results"]
+    assert {row["part"] for row in rows} == set(command.PARTS)
+    assert {row["variant"] for row in rows if row["part"] == "codec"} == {"compiled", "twin"}
+    assert {row["variant"] for row in rows if row["part"] == "store"} == {"memory", "sqlite", "redis"}
+    assert all(0 < row["min_us"] <= row["median_us"] <= row["max_us"] for row in rows)
     assert report["machine"].keys() == {"processor", "cores", "kernel", "python", "tollgate_ocs"}
+
+
+def test_a_table_of_one_part(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench_main.main(["micro", "--part", "rating", "--repeats", "1", "--repeat-s", "0.001"]) == 0
+    text = capsys.readouterr().out
+    assert "cost of a cumulative total" in text
+    assert "decode" not in text
 
 
 def test_spread_is_of_the_repeats() -> None:
     spread = measure.measure(lambda: sum(range(100)), repeats=3, repeat_s=0.001)
     assert spread.repeats == 3
     assert spread.calls >= 1
+
+
+def test_the_time_is_that_of_one_operation() -> None:
+    one, ten = (
+        run_case(Case("rules", "x", "", lambda: sum(range(2000)), operations=count), 3, 0.02).spread
+        for count in (1, 10)
+    )
+    assert ten.min_us < one.min_us / 5
+    assert ten.calls % 10 == 0
+
+
+def test_the_rules_are_measured_in_a_session_that_goes_on() -> None:
+    update = rules.Update(rules.account_with(7))
+    for _ in range(3):
+        update.step()
+    money = update.account.buckets[0]
+    # Ten million octets at 0.013 for each million, three times; and one more quota held.
+    assert (money.debited, money.reserved) == (3 * 130_000, 130_000)
+
+
+def test_documents_that_are_measured_can_be_written_and_read() -> None:
+    sizes = {case.case: case.octets for case in documents.measured()}
+    assert sizes["write a document: session"] > sizes["write a document: account"] > 40
+    for case in documents.measured():
+        result = case.call()
+        assert version_of(result) if isinstance(result, bytes) else result is not None
+
+
+def test_books_are_compared_to_the_micro_unit() -> None:
+    before = [(1000, 0), (1000, 0), (1000, 7)]
+    right = compare_books(before, [(900, 0), (1000, 0), (999, 7)], [100, 0, 1], str)
+    assert right == (3, 101, ())
+    wrong = compare_books(before, [(901, 0), (1000, 5), (998, 7)], [100, 0, 1], str)
+    assert wrong.wrong == (
+        "account 0: balance 901, expected 900: +1 micro-units",
+        "account 1: 5 micro-units reserved, expected 0",
+        "account 2: balance 998, expected 999: -1 micro-units",
+    )
 
 
 def test_no_repeats_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from bench.measure import Spread, measure
+from bench.micro.case import Case
 from protocols.diameter import dictionary, header
 from protocols.diameter.errors import AvpError, LocalProtocolError
 
@@ -15,28 +15,16 @@ CODECS = {"compiled": "cython_ext._avp", "twin": "protocols.diameter._avp_refere
 Pairs = list[tuple[int, Any]]
 
 
-class Result(NamedTuple):
-    """One measured case; `octets` is the message's length."""
-
-    case: str
-    codec: str
-    octets: int
-    spread: Spread
-
-
 def load_codec(module: str) -> Any:
     """Return a codec of a module, with the whole dictionary; ImportError if the extension was not built."""
     return importlib.import_module(module).Codec(dictionary.codec_rows(), AvpError, LocalProtocolError)
 
 
-def run(repeats: int, repeat_s: float) -> list[Result]:
-    """Measure all cases with both codecs."""
-    results = []
-    for name, module in CODECS.items():
-        codec = load_codec(module)
-        for case, octets, call in cases(codec):
-            results.append(Result(case, name, octets, measure(call, repeats, repeat_s)))
-    return results
+def measured() -> Iterator[Case]:
+    """All cases with both codecs."""
+    for variant, module in CODECS.items():
+        for case, octets, call in cases(load_codec(module)):
+            yield Case("codec", case, variant, call, octets)
 
 
 def cases(codec: Any) -> list[tuple[str, int, Callable[[], object]]]:
