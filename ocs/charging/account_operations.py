@@ -15,11 +15,16 @@ from balance.posting import BucketsExhausted, Posting
 from ocs.charging.engine import Engine
 from ocs.charging.expiry import arm_expiry
 from ocs.charging.identities import claim, find_account
+from ocs.charging.notice_documents import NoticeKind
+from ocs.charging.notices import Wanted
 from ocs.charging.operations import Change, OperationRefused, Order, check_name, open_account, required_account
 from ocs.charging.saga import Saga
 from ocs.charging.workspace import Workspace
 
 ACCOUNTS_INDEX = b"accounts"
+
+_TOPPED_UP = Wanted(NoticeKind.TOPPED_UP)
+_CHANGED = Wanted(NoticeKind.CHANGED)
 
 
 class TopUp(msgspec.Struct, frozen=True):
@@ -73,7 +78,7 @@ def top_up(engine: Engine, order: Order, account: str, what: TopUp) -> Saga[dict
         posting.credit(bucket, what.amount, Verb.TOP_UP, Cause.OPERATOR)
         return _write(workspace, posting), posting.entries
 
-    return (yield from change.saga(partition, account, (), work, _again(account)))
+    return (yield from change.saga(partition, account, (), work, _again(account), notice=_TOPPED_UP))
 
 
 def adjust(engine: Engine, order: Order, account: str, bucket_id: int, amount: int) -> Saga[dict[str, Any]]:
@@ -90,7 +95,8 @@ def adjust(engine: Engine, order: Order, account: str, bucket_id: int, amount: i
         posting.credit(bucket, amount, Verb.ADJUST, Cause.OPERATOR)
         return _write(workspace, posting), posting.entries
 
-    return (yield from change.saga(partition, account, (), work, _again(account)))
+    notice = _TOPPED_UP if amount > 0 else None
+    return (yield from change.saga(partition, account, (), work, _again(account), notice=notice))
 
 
 def _again(account: str) -> Callable[[Workspace], dict[str, Any]]:
@@ -129,7 +135,7 @@ def set_status(engine: Engine, order: Order, account: str, status: AccountStatus
         workspace.put_account(found)
         return describe_account(found), ()
 
-    return (yield from change.saga(partition, account, (), work, _again(account)))
+    return (yield from change.saga(partition, account, (), work, _again(account), notice=_CHANGED))
 
 
 def _check_closable(account: Account) -> None:

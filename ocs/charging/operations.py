@@ -17,6 +17,7 @@ from balance.documents import operation_key
 from balance.ledger import Entry, Event
 from ocs.charging.conductor import ChargingError
 from ocs.charging.engine import Engine
+from ocs.charging.notices import Wanted, notice_keys, order_notice
 from ocs.charging.saga import Apply, Saga
 from ocs.charging.workspace import Workspace
 
@@ -45,6 +46,7 @@ class Change:
         self.name = name
         self.order = order
         self.digest = hashlib.blake2b(msgspec.json.encode((name, content)), digest_size=8).digest()
+        self._engine = engine
         self._kept_s = engine.settings.operation_kept_s
 
     def saga(
@@ -55,13 +57,17 @@ class Change:
         work: Callable[[Workspace, int], tuple[dict[str, Any], Sequence[Entry]]],
         again: Callable[[Workspace], dict[str, Any]],
         subscriber: str = "",
+        notice: Wanted | None = None,
     ) -> Saga[dict[str, Any]]:
         """Run `work` once under the key; a repeat changes nothing and is answered by `again`, marked `repeated`.
+
+        `notice`: what the gateways of the account's sessions are told, if they are told anything (LEDGER §10).
 
         The record holds no copy of the answer: what a repeat wants to know is that the change was made, and how things
         are now. So it stays small, as one is kept for 30 days for every change.
         """
         record_key = operation_key(partition, f"{account}:{self.order.key}")
+        noticed = notice_keys(self._engine, partition, account, notice)
 
         def apply(workspace: Workspace, now_us: int) -> dict[str, Any]:
             record = workspace.get(record_key, OperationRecord)
@@ -72,9 +78,11 @@ class Change:
             stored = OperationRecord(self.order.key, self.digest, b"", now_us // 1_000_000)
             workspace.put(record_key, stored, self._kept_s)
             workspace.event(self._event(account, subscriber, entries, now_us))
+            if noticed and notice is not None:
+                order_notice(workspace, noticed[0], required_account(workspace, account), notice, now_us)
             return {**answer, "key": self.order.key, "repeated": False}
 
-        result: dict[str, Any] = yield Apply(partition, account, (record_key, *keys), apply)
+        result: dict[str, Any] = yield Apply(partition, account, (record_key, *noticed, *keys), apply)
         return result
 
     def _check(self, record: OperationRecord) -> None:

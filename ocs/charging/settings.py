@@ -38,6 +38,8 @@ class ChargingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long a debit may be refunded by its token (LEDGER §7.6): 90 days."""
     cached_documents: int = 300_000
     """Accounts, subscribers and sessions whose documents a process keeps in memory, together; 0: none."""
+    notices: bool = False
+    """Whether gateways are told of changes while a session runs; off for as long as no server can tell them."""
     operation_kept_s: int = 2_592_000
     """How long the key of an operator's change answers repeats (LEDGER §4): 30 days."""
 

@@ -10,6 +10,8 @@ from balance.documents import subscriber_key
 from balance.ledger import Entry
 from ocs.charging.engine import Engine
 from ocs.charging.identities import claim_all, drop, find_account, find_subscriber, own_name
+from ocs.charging.notice_documents import NoticeKind
+from ocs.charging.notices import Wanted
 from ocs.charging.operations import Change, OperationRefused, Order, check_name, open_account, required_account
 from ocs.charging.requests import Identity
 from ocs.charging.saga import Saga
@@ -67,7 +69,7 @@ def change_subscriber(
         subscriber.status = subscriber.status if status is None else int(status)
 
     content = (plan, None if status is None else int(status))
-    return (yield from _edit(engine, order, "subscriber change", name, content, edit))
+    return (yield from _edit(engine, order, "subscriber change", name, content, edit, NoticeKind.CHANGED))
 
 
 def add_identity(engine: Engine, order: Order, name: str, identity: Identity) -> Saga[dict[str, Any]]:
@@ -124,6 +126,7 @@ def remove_subscriber(engine: Engine, order: Order, name: str) -> Saga[dict[str,
         work,
         _again(target.subscriber_key, target.subscriber),
         target.subscriber,
+        Wanted(NoticeKind.ABORT, target.subscriber),
     )
     # Its own name goes last: as long as it leads here, a repeat of a removal that was cut short is answered.
     yield from drop(engine, target, [*names, own_name(target.subscriber)])
@@ -131,7 +134,13 @@ def remove_subscriber(engine: Engine, order: Order, name: str) -> Saga[dict[str,
 
 
 def _edit(
-    engine: Engine, order: Order, name: str, subscriber: str, content: object, edit: Callable[[Subscriber], None]
+    engine: Engine,
+    order: Order,
+    name: str,
+    subscriber: str,
+    content: object,
+    edit: Callable[[Subscriber], None],
+    notice: NoticeKind | None = None,
 ) -> Saga[dict[str, Any]]:
     target = yield from find_subscriber(engine, subscriber)
     change = Change(engine, name, order, (target.subscriber, content))
@@ -155,6 +164,7 @@ def _edit(
             work,
             _again(target.subscriber_key, target.subscriber),
             target.subscriber,
+            None if notice is None else Wanted(notice, target.subscriber),
         )
     )
 

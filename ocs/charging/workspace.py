@@ -22,6 +22,7 @@ from balance.account import (
 from balance.documents import HEADER, VERSION_OCTETS, DocumentError, header_of, seal
 from balance.ledger import Event, encode_event
 from balance.store import DueChange, IndexChange, Lease, Transaction, Write
+from ocs.charging.notice_documents import ACCOUNT_NOTICE_SCHEMA, AccountNotice
 from ocs.charging.session import SESSION_SCHEMA, Session
 
 T = TypeVar("T")
@@ -31,6 +32,7 @@ SCHEMAS: dict[type, int] = {
     Subscriber: SUBSCRIBER_SCHEMA,
     Session: SESSION_SCHEMA,
     OperationRecord: OPERATION_SCHEMA,
+    AccountNotice: ACCOUNT_NOTICE_SCHEMA,
 }
 
 _encoder = msgspec.msgpack.Encoder()

@@ -13,8 +13,11 @@ from ocs.charging import account_operations, queries, subscriber_operations
 from ocs.charging.account_operations import TopUp
 from ocs.charging.conductor import ChargingError, Conductor
 from ocs.charging.engine import Engine
+from ocs.charging.notice_documents import NoticeKind
+from ocs.charging.notices import NoticeDesk
 from ocs.charging.operations import Order
 from ocs.charging.pricing import Catalogues
+from ocs.charging.registry import PeersHeld, Registry, WorkerEntry
 from ocs.charging.requests import (
     ChargingRequest,
     EventAction,
@@ -46,15 +49,20 @@ class Kit:
     """One engine, its store, its clock, and the shortest way to ask it things."""
 
     def __init__(
-        self, store: Store | None = None, settings: ChargingSettings | None = None, catalogue: str | None = None
+        self,
+        store: Store | None = None,
+        settings: ChargingSettings | None = None,
+        catalogue: str | None = None,
+        number: int = 0,
+        alone: bool = True,
     ) -> None:
-        """`catalogue` is the text of another catalogue than the scenarios'."""
+        """`catalogue` is the text of another catalogue than the scenarios'; engines of one store differ in `number`."""
         self.now_us = START_US
         self.store: Store = store if store is not None else MemoryStore(now_us=lambda: self.now_us)
         self.raised: list[Exception] = []
         self._numbers = itertools.count(1)
         self._msisdns = itertools.count(1)
-        nonces = itertools.count(1)
+        nonces = itertools.count((number << 48) + 1)
 
         def nonce() -> bytes:
             return next(nonces).to_bytes(8, "big")
@@ -79,6 +87,38 @@ class Kit:
             nonce,
         )
         self.sweeper = Sweeper(self.engine, lambda: self.now_us, self.monotonic)
+        self.number = number
+        self.peers = PeersHeld()
+        self.registry = Registry(self.entry, nonce, self.monotonic, alone)
+        self.peers.changed = self.registry.note_change
+        self.desk = NoticeDesk(self.engine, self.registry, lambda: self.now_us, self.monotonic, self.deliver)
+        self.sweeper.notices = self.desk
+        self.told: list[tuple[str, NoticeKind]] = []
+        """Notices that were delivered here."""
+        self.unanswered: list[Callable[[bool], None]] | None = None
+        """A list: notices stay without an answer until a test takes one from here. `None`: all are heard at once."""
+
+    def entry(self) -> WorkerEntry:
+        """How this engine stands in the registry."""
+        return WorkerEntry(
+            f"worker{self.number}",
+            self.number,
+            "host",
+            1000 + self.number,
+            START_US // 1_000_000,
+            peers=self.peers.listed(),
+            loaded=((0, 1),),
+            current=1,
+            serving=True,
+        )
+
+    def deliver(self, session_id: str, kind: NoticeKind, done: Callable[[bool], None]) -> None:
+        """The port of notices."""
+        self.told.append((session_id, kind))
+        if self.unanswered is None:
+            done(True)
+        else:
+            self.unanswered.append(done)
 
     def use(self, store: Store) -> None:
         """Put another store under the running engine."""
