@@ -9,13 +9,16 @@ has found to lie inside its surroundings.
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.list cimport PyList_CheckExact
 from cpython.long cimport PyLong_Check
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_DecodeASCII, PyUnicode_DecodeUTF8
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strlen
 
 cdef extern from "Python.h":
+    void PyObject_GC_UnTrack(PyObject* op)
     double PyFloat_Unpack4(const char* data, int little_endian) except? -1.0
     double PyFloat_Unpack8(const char* data, int little_endian) except? -1.0
     int PyFloat_Pack4(double number, char* data, int little_endian) except -1
@@ -207,6 +210,11 @@ cdef class Message:
     """A decoded message; `errors` empty means that all of `avps` may be used."""
 
     @property
+    def signature(self):
+        """Flags, Command-Code and Application-Id in one number."""
+        return (<uint64_t>self.flags << 56) | (<uint64_t>self.command << 32) | self.application
+
+    @property
     def is_request(self):
         """R bit."""
         return (self.flags & 0x80) != 0
@@ -286,6 +294,7 @@ cdef class Decoding:
     cdef Message message
     cdef const unsigned char* octets
     cdef int count
+    cdef Py_ssize_t last_place  # in the group at hand, of the member found last; -1 for none
     cdef int quoting
     cdef bint stopped
     cdef int depth
@@ -314,12 +323,16 @@ cdef class Decoding:
         cdef uint16_t[MEMBER_LIMIT] seen
         cdef Py_ssize_t place
         cdef Row row
+        cdef Py_ssize_t outer_place = self.last_place
         if group is not None:
             memset(seen, 0, group.member_count * sizeof(uint16_t))
+        self.last_place = -1
         while start < end:
             start = self.avp(start, end, group, avps, seen)
             if start < 0:
+                self.last_place = outer_place
                 return 0
+        self.last_place = outer_place
         if group is None:
             return 0
         for place in range(group.member_count):
@@ -344,6 +357,7 @@ cdef class Decoding:
         cdef Py_ssize_t place = -1
         cdef Row row
         cdef object value
+        cdef tuple found
         self.count += 1
         if self.count > AVP_LIMIT:
             self.add(UNABLE_TO_COMPLY, b"", "", f"more than {AVP_LIMIT} AVPs")
@@ -389,7 +403,12 @@ cdef class Decoding:
             if group is None:
                 self.message.faulty.append(row.key)
         else:
-            avps.append((row.key, flags, value))
+            found = (row.key, flags, value)
+            # A tuple of atoms can be in no cycle: the garbage collector need not look at it, as it would find by itself
+            # when it first came by. Hundreds of messages are decoded before one is answered, so that it comes often.
+            if not PyList_CheckExact(value):
+                PyObject_GC_UnTrack(<PyObject*>found)
+            avps.append(found)
         return start + following
 
     cdef Py_ssize_t bad_length(self, const unsigned char* at, Py_ssize_t known, Py_ssize_t least_octets) except -3:
@@ -427,10 +446,15 @@ cdef class Decoding:
 
         `seen` has MEMBER_LIMIT places, `member_count` is no more, and AVP_LIMIT fits 16 bits.
         """
-        cdef Py_ssize_t place
-        for place in range(group.member_count):
+        cdef Py_ssize_t place, offset
+        for offset in range(group.member_count):
+            # Members mostly come in the order of the grammar, so the search begins after the last one found.
+            place = self.last_place + 1 + offset
+            if place >= group.member_count:
+                place -= group.member_count
             if group.member_keys[place] != row.number:
                 continue
+            self.last_place = place
             seen[place] += 1
             if group.member_most[place] != UNLIMITED and seen[place] == group.member_most[place] + 1:
                 detail = f"more than {group.member_most[place]} in {group.name}"
@@ -537,6 +561,25 @@ cdef object variable_value(int kind, const unsigned char* octets, Py_ssize_t siz
     return octets[:size]
 
 
+# Each number of one octet in decimal digits, a full stop behind it; and how many digits.
+cdef char[256][4] DECIMAL
+cdef int[256] DECIMAL_OCTETS
+for _number in range(256):
+    _digits = str(_number).encode("ascii")
+    DECIMAL_OCTETS[_number] = len(_digits)
+    memcpy(DECIMAL[_number], PyBytes_AS_STRING((_digits + b".\0\0")[:4]), 4)
+
+
+cdef str ipv4_text(const unsigned char* octets):
+    """Write 4 octets as text, which has 15 characters at most."""
+    cdef char[16] text
+    cdef int size = 0, place
+    for place in range(4):
+        memcpy(text + size, DECIMAL[octets[place]], 4)
+        size += DECIMAL_OCTETS[octets[place]] + 1
+    return PyUnicode_DecodeASCII(text, size - 1, NULL)
+
+
 cdef str ip_text(int family, const unsigned char* octets):
     """Write 4 or 16 octets as text; 46 characters hold the longest IPv6 address."""
     cdef char[64] text
@@ -545,23 +588,30 @@ cdef str ip_text(int family, const unsigned char* octets):
     return PyUnicode_DecodeASCII(text, <Py_ssize_t>strlen(text), NULL)
 
 
+cdef inline tuple of_atoms(int family, object rest):
+    """An Address, which the garbage collector need not look at either."""
+    cdef tuple found = (family, rest)
+    PyObject_GC_UnTrack(<PyObject*>found)
+    return found
+
+
 cdef object address(const unsigned char* octets, Py_ssize_t size):
     """Decode an Address: family and text, or octets of a family without a text form (RFC 6733 §4.3.1, DB-057)."""
     cdef int family
     if size == 4 and octets[0] != 0:
-        return (FAMILY_IPV4, ip_text(AF_INET, octets))
+        return of_atoms(FAMILY_IPV4, ipv4_text(octets))
     if size < 2:
         return BAD
     family = (octets[0] << 8) | octets[1]
     if family == 0:
         return BAD
     if family == FAMILY_IPV4:
-        return (FAMILY_IPV4, ip_text(AF_INET, octets + 2)) if size == 6 else BAD
+        return of_atoms(FAMILY_IPV4, ipv4_text(octets + 2)) if size == 6 else BAD
     if family == FAMILY_IPV6:
-        return (FAMILY_IPV6, ip_text(AF_INET6, octets + 2)) if size == 18 else BAD
+        return of_atoms(FAMILY_IPV6, ip_text(AF_INET6, octets + 2)) if size == 18 else BAD
     if family == FAMILY_E164:
-        return (FAMILY_E164, PyUnicode_DecodeASCII(<const char*>octets + 2, size - 2, NULL))
-    return (family, octets[2:size])
+        return of_atoms(FAMILY_E164, PyUnicode_DecodeASCII(<const char*>octets + 2, size - 2, NULL))
+    return of_atoms(family, octets[2:size])
 
 
 cdef object address_or_raw(const unsigned char* octets, Py_ssize_t size):
@@ -571,7 +621,7 @@ cdef object address_or_raw(const unsigned char* octets, Py_ssize_t size):
             found = address(octets, size)
         except UnicodeDecodeError:
             found = BAD
-    return (0, octets[:size]) if found is BAD else found
+    return of_atoms(0, octets[:size]) if found is BAD else found
 
 
 @cython.final

@@ -79,7 +79,8 @@ class RequestDesk:
 
     def take(self, peer: Peer, message: Message, now: float) -> None:
         """Give a request to the application."""
-        if peer.info is None:
+        info = peer.info
+        if info is None:
             raise LocalProtocolError("a request from a peer that is not open")
         if peer.in_flight >= self._in_flight_per_peer:
             peer.counters.overloads += 1
@@ -93,7 +94,7 @@ class RequestDesk:
             line.popleft()
         line.append(pending)
         try:
-            self._application(message, peer.info, pending.reply)
+            self._application(message, info, pending.reply)
         except Exception as error:
             self._failed(message, error)
             if pending.message is not None:

@@ -341,7 +341,9 @@ class DiameterServer:
                 self.failed(connection)
 
     def _wrote(self, peer: Peer) -> None:
-        self.mark(peer.owner)
+        connection = peer.owner
+        if not connection.dirty:
+            self.mark(connection)
         if self.node.draining:
             self._changed.set()
 

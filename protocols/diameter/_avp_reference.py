@@ -104,6 +104,11 @@ class Message:
         self.tolerated = 0
 
     @property
+    def signature(self) -> int:
+        """Flags, Command-Code and Application-Id in one number."""
+        return int(self.flags << 56 | self.command << 32 | self.application)
+
+    @property
     def is_request(self) -> bool:
         """R bit."""
         return bool(self.flags & 0x80)

@@ -28,6 +28,8 @@ class Node:
         self.applications: Mapping[int, Application] = {one.identifier: one for one in settings.applications}
         realms = (settings.local.origin_realm, *settings.realms)
         self.realms = frozenset(realm.lower() for realm in realms)
+        self.right_headers: dict[int, int] = {}
+        """Signatures of requests in whose headers nothing is wrong, as far as they have been seen: what to count."""
         self.rng = rng
         self.end_to_end = EndToEndIdentifiers(rng, utc_s)
         self.draining = False

@@ -63,7 +63,7 @@ from protocols.diameter.identifiers import EndToEndIdentifiers, HopByHopIdentifi
 from protocols.diameter.peer_table import TABLE, Input, State
 from protocols.diameter.request_checks import header_error, routing_error
 from protocols.diameter.settings import Application, NodeSettings
-from protocols.diameter.watchdog import Action, Random, Watchdog
+from protocols.diameter.watchdog import Action, Health, Random, Watchdog
 
 DWR_GRAMMAR = {
     dictionary.ORIGIN_HOST: (1, 1),
@@ -82,7 +82,10 @@ REBOOTING, BUSY, DO_NOT_WANT_TO_TALK_TO_YOU = range(3)
 _BASE_REQUESTS = {CAPABILITIES_EXCHANGE: Input.CER, DEVICE_WATCHDOG: Input.DWR, DISCONNECT_PEER: Input.DPR}
 _BASE_ANSWERS = {DEVICE_WATCHDOG: Input.DWA, DISCONNECT_PEER: Input.DPA}
 _ANSWERABLE = (State.OPEN, State.CLOSING, State.DEPARTING)
-_OPEN, _CLOSED, _REQUEST, _DWA = State.OPEN, State.CLOSED, Input.REQUEST, Input.DWA
+_OPEN, _CLOSED, _REQUEST, _DWA, _OKAY = State.OPEN, State.CLOSED, Input.REQUEST, Input.DWA, Health.OKAY
+
+MAX_RIGHT_HEADERS = 1024
+"""Headers that are remembered as right: commands of applications by their flags, so that few are seen."""
 
 
 class Admission(Enum):
@@ -102,6 +105,7 @@ class Registry(Protocol):
     rng: Random
     end_to_end: EndToEndIdentifiers
     draining: bool
+    right_headers: dict[int, int]
 
     def counters(self, origin_host: str) -> PeerCounters:
         """Counters of an Origin-Host; of strangers with an empty name."""
@@ -166,10 +170,7 @@ class Peer:
         framer.feed(data)
         if self.state is _OPEN:
             # The limit of the messages' length changes no more.
-            for message in framer.whole_messages():
-                if self.state is _CLOSED:
-                    break
-                self._message(message, now)
+            self._whole_messages(framer.whole_messages(), now)
         while self.state is not _CLOSED:
             frame = framer.next_frame()
             if frame is None:
@@ -177,7 +178,7 @@ class Peer:
             if isinstance(frame, FramingFault):
                 self._framing_fault(frame, now)
             else:
-                self._message(frame, now)
+                self._message(decode_message(frame, self._tolerated), now)
         return self.take_events()
 
     def next_timer(self) -> float | None:
@@ -268,8 +269,44 @@ class Peer:
         if fault.fatal:
             self._fire(Input.BROKEN, "octets that are no Diameter message", now)
 
-    def _message(self, data: bytes, now: float) -> None:
-        message = decode_message(data, self._tolerated)
+    def _whole_messages(self, whole: list[bytes], now: float) -> None:
+        """Take messages of an open connection.
+
+        Ordinary requests, which are nearly all, are delivered without the steps that find nothing in them; the end is
+        that of `_message` and `_deliver`.
+        """
+        registry, local = self._registry, self._settings.local
+        headers, events, tolerated, received = (
+            registry.right_headers,
+            self._events,
+            self._tolerated,
+            self.counters.received,
+        )
+        watchdog = self._watchdog
+        for data in whole:
+            message = decode_message(data, tolerated)
+            key = headers.get(message.signature)
+            if (
+                key is None
+                or message.errors
+                or message.tolerated
+                or self.state is not _OPEN
+                or self.probed
+                or registry.draining
+                or watchdog is None
+                or watchdog.health is not _OKAY
+                or routing_error(message, registry.applications[message.application], local, registry.realms)
+                is not None
+            ):
+                if self.state is _CLOSED:
+                    return
+                self._message(message, now)
+                continue
+            received[key] = received.get(key, 0) + 1
+            watchdog.received(False, now)
+            events.append(RequestReceived(message))
+
+    def _message(self, message: Message, now: float) -> None:
         command, is_request = message.command, message.flags >> 7
         received, key = self.counters.received, message_key(command, is_request)
         received[key] = received.get(key, 0) + 1
@@ -451,6 +488,8 @@ class Peer:
             if error is None and not application.judges_avps:
                 error = avp_error
         if error is None:
+            if len(registry.right_headers) < MAX_RIGHT_HEADERS:
+                registry.right_headers[message.signature] = message_key(message.command, 1)
             self._events.append(RequestReceived(message))
         else:
             self._refuse_request(message, error, errors)

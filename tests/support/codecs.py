@@ -38,7 +38,7 @@ def facts(message: Message) -> str:
         [
             (message.version, message.length, message.flags, message.command, message.application),
             (message.hop_by_hop, message.end_to_end, message.is_request, message.is_proxiable),
-            (message.is_error, message.is_retransmit, message.tolerated, message.faulty),
+            (message.is_error, message.is_retransmit, message.tolerated, message.faulty, message.signature),
             message.avps,
             message.errors,
             message.proxy_infos,
