@@ -1,4 +1,5 @@
-"""docs/requirements/scenarios.md through the server's process, over TCP, on the embedded store.
+"""docs/requirements/scenarios.md through the servers' processes, over TCP: one on SQLite, and two on Redis that take
+turns, request by request, gateways' and operators' alike.
 
 A step's comment is the row of its table; B and R are cents, and `server.balance()` asserts that they are exact.
 """
@@ -24,14 +25,14 @@ from tests.support.gy_client import (
     UPDATE,
     Answer,
     FinalUnit,
-    GyClient,
     mscc,
     proxy_info,
     sms_information,
     units,
 )
-from tests.support.server_process import Server
+from tests.support.server_process import Gateway, Server, Workers
 
+System = Server | Workers
 SMS = "32274@3gpp.org"
 TERMINATE = FinalUnit(0, None, None, (), ())
 REDIRECT = FinalUnit(1, 2, "http://topup.example.net/", (), ())
@@ -41,7 +42,7 @@ RESTRICT = FinalUnit(2, None, None, (), ("topup-only",))
 class Talk:
     """The requests of one gateway, by what the tables say."""
 
-    def __init__(self, client: GyClient) -> None:
+    def __init__(self, client: Gateway) -> None:
         self.client = client
 
     def ask(self, kind: int, number: int, session: str, *services: tuple[int, Any], **more: Any) -> Answer:
@@ -63,8 +64,13 @@ class Talk:
 
 
 @pytest.fixture
-def talk(gateway: GyClient) -> Talk:
-    return Talk(gateway)
+def server(system: System) -> System:
+    return system
+
+
+@pytest.fixture
+def talk(alternating: Gateway) -> Talk:
+    return Talk(alternating)
 
 
 def granted(answer: Answer) -> int | None:
@@ -81,7 +87,7 @@ def denied(answer: Answer) -> bool:
     return (service.granted, service.validity_s, service.final) == (None, None, None)
 
 
-def test_s01_start_update_stop(server: Server, talk: Talk) -> None:
+def test_s01_start_update_stop(server: System, talk: Talk) -> None:
     server.subscriber(1000)
     first = talk.initial()  # 2001 / 2001, GSU 10,485,760, Validity 3600, VQT 1,048,576; B 1000, R 100
     assert granted(first) == 10_485_760
@@ -102,7 +108,7 @@ def test_s01_start_update_stop(server: Server, talk: Talk) -> None:
     assert server.debits() == [100, 30]  # Ledger: debits 100 + 30
 
 
-def test_s02_rounding_is_cumulative(server: Server, talk: Talk) -> None:
+def test_s02_rounding_is_cumulative(server: System, talk: Talk) -> None:
     server.subscriber(1000)
     assert granted(talk.initial()) == 10 * MIB
     assert server.balance() == (1000, 100)
@@ -112,7 +118,7 @@ def test_s02_rounding_is_cumulative(server: Server, talk: Talk) -> None:
     assert server.balance() == (980, 0)
 
 
-def test_s03_exhaustion_with_final_unit_terminate(server: Server, talk: Talk) -> None:
+def test_s03_exhaustion_with_final_unit_terminate(server: System, talk: Talk) -> None:
     server.subscriber(150)
     first = talk.initial()
     assert (granted(first), first.service.final) == (10 * MIB, None)
@@ -124,13 +130,13 @@ def test_s03_exhaustion_with_final_unit_terminate(server: Server, talk: Talk) ->
     assert server.balance() == (0, 0)
 
 
-def test_s03_variant_the_very_first_answer_carries_the_indication(server: Server, talk: Talk) -> None:
+def test_s03_variant_the_very_first_answer_carries_the_indication(server: System, talk: Talk) -> None:
     server.subscriber(100)
     first = talk.initial()
     assert (granted(first), first.service.final) == (10 * MIB, TERMINATE)
 
 
-def test_s04_over_use_of_the_last_grant(server: Server, talk: Talk) -> None:
+def test_s04_over_use_of_the_last_grant(server: System, talk: Talk) -> None:
     server.subscriber(150)
     talk.initial()
     talk.update(1, 10 * MIB)
@@ -145,7 +151,7 @@ def test_s04_over_use_of_the_last_grant(server: Server, talk: Talk) -> None:
     assert server.debits() == [100, 50, 10]  # the over-use is an entry of its own
 
 
-def test_s05_empty_balance_at_start_terminate(server: Server, talk: Talk) -> None:
+def test_s05_empty_balance_at_start_terminate(server: System, talk: Talk) -> None:
     server.subscriber(0)
     assert denied(talk.initial())  # (a) session open without quota
     assert server.balance() == (0, 0)
@@ -154,7 +160,7 @@ def test_s05_empty_balance_at_start_terminate(server: Server, talk: Talk) -> Non
 
 @pytest.mark.parametrize(("plan", "final"), [("d10-redirect", REDIRECT), ("d10-restrict", RESTRICT)])
 def test_s05_empty_balance_at_start_redirect_and_restrict(
-    server: Server, talk: Talk, plan: str, final: FinalUnit
+    server: System, talk: Talk, plan: str, final: FinalUnit
 ) -> None:
     server.subscriber(0, plan)
     first = talk.initial()  # (b), (c): MSCC 2001, no GSU, FUI, Validity-Time 300
@@ -163,7 +169,7 @@ def test_s05_empty_balance_at_start_redirect_and_restrict(
     assert server.balance() == (0, 0)
 
 
-def test_s06_redirect_and_top_up(server: Server, talk: Talk) -> None:
+def test_s06_redirect_and_top_up(server: System, talk: Talk) -> None:
     server.subscriber(30, "d10-redirect")
     first = talk.initial()
     assert (granted(first), first.service.final) == (3_145_728, REDIRECT)
@@ -181,7 +187,7 @@ def test_s06_redirect_and_top_up(server: Server, talk: Talk) -> None:
     assert server.balance() == (480, 0)
 
 
-def test_s06_variant_without_top_up(server: Server, talk: Talk) -> None:
+def test_s06_variant_without_top_up(server: System, talk: Talk) -> None:
     server.subscriber(30, "d10-redirect")
     talk.initial()
     talk.update(1, 3_145_728, wanted=False)
@@ -190,7 +196,7 @@ def test_s06_variant_without_top_up(server: Server, talk: Talk) -> None:
     assert server.balance() == (0, 0)
 
 
-def test_s08_three_parallel_sessions_on_one_balance(server: Server, talk: Talk) -> None:
+def test_s08_three_parallel_sessions_on_one_balance(server: System, talk: Talk) -> None:
     server.subscriber(1000, "d10-50")
     assert granted(talk.initial("x")) == 50 * MIB
     assert server.balance() == (1000, 500)
@@ -210,7 +216,7 @@ def test_s08_three_parallel_sessions_on_one_balance(server: Server, talk: Talk) 
     assert server.balance() == (0, 0)
 
 
-def test_s08_variant_a_hundred_sessions_at_the_same_instant(server: Server) -> None:
+def test_s08_variant_a_hundred_sessions_at_the_same_instant(server: System) -> None:
     """Exactly 10 get a grant, 90 get 4012, R = 1000."""
     server.subscriber(1000)
     barrier = threading.Barrier(10)
@@ -231,7 +237,7 @@ def test_s08_variant_a_hundred_sessions_at_the_same_instant(server: Server) -> N
     assert server.balance() == (1000, 1000)
 
 
-def _s11_first_steps(server: Server, talk: Talk) -> bytes:
+def _s11_first_steps(server: System, talk: Talk) -> bytes:
     server.subscriber(1000)
     talk.initial()
     original = talk.client.requests.ccr(
@@ -247,7 +253,7 @@ def _content(answer: Answer) -> list[object]:
     return [avp for avp in answer.message.avps if avp[0] != d.PROXY_INFO]
 
 
-def test_s11_a_retransmission_over_another_connection(server: Server, talk: Talk) -> None:
+def test_s11_a_retransmission_over_another_connection(server: System, talk: Talk) -> None:
     server.subscriber(1000)
     talk.initial()
     service = mscc(100, requested=[], used=[units(total=10 * MIB)])
@@ -263,7 +269,7 @@ def test_s11_a_retransmission_over_another_connection(server: Server, talk: Talk
     assert server.balance() == (900, 100)
 
 
-def test_s11_b_the_flagged_copy_arrives_first(server: Server, talk: Talk) -> None:
+def test_s11_b_the_flagged_copy_arrives_first(server: System, talk: Talk) -> None:
     server.subscriber(1000)
     talk.initial()
     service = mscc(100, requested=[], used=[units(total=10 * MIB)])
@@ -273,17 +279,17 @@ def test_s11_b_the_flagged_copy_arrives_first(server: Server, talk: Talk) -> Non
     assert server.balance() == (900, 100)
 
 
-def test_s11_e_same_key_other_content(server: Server, talk: Talk) -> None:
+def test_s11_e_same_key_other_content(server: System, talk: Talk) -> None:
     _s11_first_steps(server, talk)
-    before = _numbers(server)["altered_repeats"]
+    before = server.numbers()["altered_repeats"]
     changed = talk.update(1, 20 * MIB)
     assert granted(changed) == 10 * MIB
     assert server.balance() == (900, 100)
-    assert _numbers(server)["altered_repeats"] == before + 1
+    assert server.numbers()["altered_repeats"] == before + 1
 
 
 @pytest.mark.parametrize("altered", [False, True], ids=["a", "e"])
-def test_s11_after_a_restart_between_request_and_repeat(server: Server, talk: Talk, altered: bool) -> None:
+def test_s11_after_a_restart_between_request_and_repeat(server: System, talk: Talk, altered: bool) -> None:
     service = mscc(100, requested=[], used=[units(total=10 * MIB)])
     server.subscriber(1000)
     talk.initial()
@@ -302,7 +308,7 @@ def test_s11_after_a_restart_between_request_and_repeat(server: Server, talk: Ta
     assert server.balance() == (870, 0)
 
 
-def test_s11_b_after_a_restart(server: Server, talk: Talk) -> None:
+def test_s11_b_after_a_restart(server: System, talk: Talk) -> None:
     service = mscc(100, requested=[], used=[units(total=10 * MIB)])
     server.subscriber(1000)
     talk.initial()
@@ -316,18 +322,7 @@ def test_s11_b_after_a_restart(server: Server, talk: Talk) -> None:
     assert server.balance() == (900, 100)
 
 
-def _numbers(server: Server) -> dict[str, int]:
-    """Counters by their names in the metrics text, without the product's prefix."""
-    text = server._client.get("/v1/metrics").text
-    found = {}
-    for line in text.splitlines():
-        name, _, value = line.rpartition(" ")
-        if name and not name.startswith("#") and "{" not in name:
-            found[name.removeprefix("ocs_").removeprefix("charging_").removesuffix("_total")] = int(float(value))
-    return found
-
-
-def test_s12_out_of_order_updates_repeated_termination_late_update(server: Server, talk: Talk) -> None:
+def test_s12_out_of_order_updates_repeated_termination_late_update(server: System, talk: Talk) -> None:
     server.subscriber(1000, "two")
     first = talk.initial("s1", 100, 200)
     assert [service.granted for service in first.services] == [{"total": 5 * MIB}, {"total": 5 * MIB}]
@@ -352,7 +347,7 @@ def _sms(talk: Talk, session: str, *, sent: int | None = None, **more: Any) -> A
     return talk.ask(EVENT, 0, session, service, context=SMS, action=DIRECT_DEBITING, extra=extra, **more)
 
 
-def test_s13_sms_immediate_event_charging(server: Server, talk: Talk) -> None:
+def test_s13_sms_immediate_event_charging(server: System, talk: Talk) -> None:
     server.subscriber(100)
     first = _sms(talk, "e1")
     assert (first.code, first.service.result_code, first.service.granted) == (2001, 2001, {"events": 1})
@@ -366,14 +361,14 @@ def test_s13_sms_immediate_event_charging(server: Server, talk: Talk) -> None:
 
 
 @pytest.mark.parametrize(("cents", "sent"), [(5, None), (10, 3)])
-def test_s13_not_covered(server: Server, talk: Talk, cents: int, sent: int | None) -> None:
+def test_s13_not_covered(server: System, talk: Talk, cents: int, sent: int | None) -> None:
     server.subscriber(cents)
     refused = _sms(talk, "e1", sent=sent)
     assert (refused.code, refused.service.result_code, refused.service.granted) == (4012, 4012, None)
     assert server.balance() == (cents, 0)
 
 
-def test_s14_sms_with_unit_reservation(server: Server, talk: Talk) -> None:
+def test_s14_sms_with_unit_reservation(server: System, talk: Talk) -> None:
     server.subscriber(20)
 
     def reserve(session: str) -> Answer:
@@ -396,7 +391,7 @@ def test_s14_sms_with_unit_reservation(server: Server, talk: Talk) -> None:
     assert server.balance() == (11, 0)
 
 
-def test_s24_supervision_timer(server: Server, talk: Talk) -> None:
+def test_s24_supervision_timer(server: System, talk: Talk) -> None:
     server.subscriber(1000, "d10-300s")
     first = talk.initial()
     assert first.service.validity_s == 300
@@ -415,7 +410,7 @@ def test_s24_supervision_timer(server: Server, talk: Talk) -> None:
     assert [event["usage"][0]["unrated"] for event in orphans] == [[[1, 10 * MIB]]]
 
 
-def test_s30_bundle_before_money(server: Server, talk: Talk) -> None:
+def test_s30_bundle_before_money(server: System, talk: Talk) -> None:
     server.subscriber(100)
     server.post("/v1/accounts/acc/topup", amount=15 * MIB, kind="octets", valid_for_s=3600)
 
