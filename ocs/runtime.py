@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -40,8 +41,13 @@ MAX_CLOCK_STEP_S = 5.0
 log = structlog.get_logger("ocs.runtime")
 
 
-def _nonce() -> bytes:
-    return os.urandom(8)
+def _nonces() -> Callable[[], bytes]:
+    """Nonces of documents: random, seeded by the system, so that no two processes or histories share one."""
+    draw = random.Random(os.urandom(32)).getrandbits
+    return lambda: draw(64).to_bytes(8, "big")
+
+
+_nonce = _nonces()
 
 
 class StoreRuntime:
@@ -70,6 +76,7 @@ class StoreRuntime:
             loop.time,
             loop.call_later,
             self._report,
+            _nonce,
             soon=loop.call_soon,
             holder=b"" if settings.store.engine == "sqlite" else self.worker_id.encode(),
             cached_documents=settings.charging.cached_documents,

@@ -10,7 +10,6 @@ again and find their keys or do their work. Who loses an account twice to anothe
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -96,12 +95,6 @@ class _Lane:
         """Conflicts in a row."""
 
 
-def random_nonces() -> Callable[[], bytes]:
-    """A source of nonces: random, seeded by the system, so that no two processes or histories share one."""
-    draw = random.Random(os.urandom(32)).getrandbits
-    return lambda: draw(64).to_bytes(8, "big")
-
-
 class Conductor:
     """Runs jobs against a store."""
 
@@ -112,7 +105,7 @@ class Conductor:
         monotonic: Callable[[], float],
         later: Callable[[float, Callable[[], None]], object],
         report: Callable[[object, Exception], None],
-        nonce: Callable[[], bytes] | None = None,
+        nonce: Callable[[], bytes] = lambda: os.urandom(8),
         *,
         soon: Callable[[Callable[[], None]], object] | None = None,
         holder: bytes = b"",
@@ -120,15 +113,15 @@ class Conductor:
     ) -> None:
         """`later(seconds, call)` is the loop's timer; `report` is told of every job or saga that raised.
 
-        `soon(call)` runs a call at the end of the loop's turn, so that commits travel together; `holder` names this
+        `nonce` gives 8 random octets for each commit. `soon(call)` runs a call at the end of the loop's turn, so that commits travel together; `holder` names this
         process to others that work on the same store (empty: there are none).
         """
         self._store = store
         self._utc_us = utc_us
-        self._monotonic = monotonic
-        self._later = later
+        self._monotonic = self.monotonic = monotonic
+        self._later = self.later = later
         self.report = report
-        self._nonce = nonce or random_nonces()
+        self._nonce = nonce
         self._holder = holder
         self._lanes: dict[bytes, _Lane] = {}
         self.cache = DocumentCache(cached_documents)
