@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +34,12 @@ FULL_PAUSE_S = 0.002
 
 CLOSE_S = 3.0
 """How long the last events are waited for when the process ends; what is left waits for the next start."""
+
+WATCH_S = 1.0
+"""How often the outbox is counted, whatever the archiver does: a disk that hangs must not hide that it fills up."""
+
+STUCK_S = 30.0
+"""A turn that takes longer is told as a problem."""
 
 ALARM_PERCENT = 50
 
@@ -68,19 +75,21 @@ class ArchiveService:
         self._failed_turns = 0
         self._alarmed = False
         self._diverged = 0
-        self._task: asyncio.Task[None] | None = None
+        self._turn_began = 0.0
+        """Loop time at which the turn under way began; 0: none is."""
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
         self._stop = asyncio.Event()
 
     def start(self) -> None:
         """Begin to move events."""
-        if self._task is None:
-            self._task = self._loop.create_task(self._work())
+        if not self._tasks:
+            self._tasks = (self._loop.create_task(self._work()), self._loop.create_task(self._watch()))
 
     async def close(self) -> None:
         """Move what is left, within `CLOSE_S`, and close the files."""
-        if self._task is not None:
+        if self._tasks:
             self._stop.set()
-            await self._task
+            await asyncio.gather(*self._tasks)
             await self._finish()
         await self._loop.run_in_executor(self._pool, self._close_writer)
         self._engine.history = None
@@ -92,6 +101,8 @@ class ArchiveService:
         archiver = self.archiver
         if self._failure:
             found.append(f"archive: {self._failure}")
+        if self._turn_began and self._loop.time() - self._turn_began > STUCK_S:
+            found.append(f"archive: no answer from the store or the disk for more than {STUCK_S:.0f} s")
         if archiver.fill_percent >= ALARM_PERCENT:
             refused = "" if self._engine.admitting else "; new sessions are refused"
             found.append(
@@ -148,6 +159,7 @@ class ArchiveService:
     async def _work(self) -> None:
         while not self._stop.is_set():
             pause_s = self._settings.interval_ms / 1000
+            self._turn_began = self._loop.time()
             try:
                 if await self._run(self.archiver.turn()):
                     pause_s = FULL_PAUSE_S
@@ -156,11 +168,20 @@ class ArchiveService:
                 self._note_failure(str(error))
             else:
                 self._note_failure("")
+            self._turn_began = 0.0
+            await self._pause(pause_s)
+
+    async def _watch(self) -> None:
+        while not self._stop.is_set():
+            with contextlib.suppress(ChargingError):
+                # A store that does not answer is told elsewhere, and louder.
+                await self._run(self.archiver.measure())
             self._note_fill()
-            try:
-                await asyncio.wait_for(self._stop.wait(), pause_s)
-            except TimeoutError:
-                continue
+            await self._pause(WATCH_S)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), seconds)
 
     async def _finish(self) -> None:
         ends = self._loop.time() + CLOSE_S

@@ -56,12 +56,16 @@ class Home:
         )
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
-        """In this process: status, standard output, standard error."""
+        """`ocs cdr …` in this process: status, standard output, standard error."""
+        return self.ocs("cdr", *arguments)
+
+    def ocs(self, *arguments: str) -> tuple[int, str, str]:
+        """Any command; as `run`."""
         out, err = io.StringIO(), io.StringIO()
         with pytest.MonkeyPatch.context() as patched, redirect_stdout(out), redirect_stderr(err):
             patched.setenv("OCS_HOME", str(self.path))
             patched.delenv("OCS_CONFIG", raising=False)
-            status = run(["cdr", *arguments])
+            status = run(arguments)
         return status, out.getvalue(), err.getvalue()
 
     def json(self, *arguments: str) -> Any:
@@ -317,6 +321,9 @@ def test_a_server_that_stops_leaves_nothing_in_the_outbox(tmp_path: Path) -> Non
         assert (numbers["archive_working"], numbers["outbox_admitting"]) == (1, 1)
     found = list(archived(ArchiveReader(tmp_path / "archive")))
     assert [one.currency for one in found] == [978, 978, 978]
+    # And the command line reads them without a server.
+    page = Home(tmp_path).ocs("ledger", "acc", "--json")
+    assert [item["operation"] for item in json.loads(page[1])["items"]] == ["create", "topup", "subscriber add"]
 
 
 def test_a_folder_of_another_store_is_a_problem_and_charging_goes_on(tmp_path: Path) -> None:
