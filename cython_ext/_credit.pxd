@@ -7,6 +7,7 @@ cdef class Speaker:
     cdef bint by_group
     cdef bint reduce_uris
     cdef int tgpp
+    cdef bint failures_decide
     cdef dict places
     cdef dict heads
 
@@ -16,6 +17,7 @@ cdef class Asked:
     cdef object number
     cdef bytes head
     cdef bint tgpp
+    cdef bint failures_decide
     cdef readonly list keys
     cdef list echoes
 
@@ -25,7 +27,7 @@ cdef class Asked:
 cdef class RegularCredit:
     cdef object charging_request, service_request, units_type, quota_key, identity, rating_context
     cdef object no_reason, normalise, reason_of, context_of, speaker_of, success, terminate
-    cdef dict request_kinds, reasons, contexts, speakers
+    cdef dict request_kinds, reasons, contexts, speakers, denials
     cdef tuple identity_kinds
 
     cdef tuple services(self, list groups, Speaker speaker, Asked asked, bint* vendor_members)

@@ -7,7 +7,13 @@ CODES: dict[str, int]
 
 class Speaker:
     def __init__(
-        self, by_group: bool, reduce_uris: bool, tgpp: bool | None, places: dict[str, int], heads: dict[int, bytes]
+        self,
+        by_group: bool,
+        reduce_uris: bool,
+        tgpp: bool | None,
+        failures_decide: bool,
+        places: dict[str, int],
+        heads: dict[int, bytes],
     ) -> None: ...
 
 class Asked:
@@ -29,6 +35,7 @@ class RegularCredit:
         speaker_of: Callable[[str], Speaker],
         success: Any,
         terminate: Any,
+        denials: dict[Any, int],
     ) -> None: ...
     def read(self, message: Message) -> tuple[Any, Asked] | None: ...
     def answer(self, message: Message, asked: Asked, outcome: Any) -> bytes | None: ...

@@ -288,12 +288,13 @@ cpdef bytes digest_of(list charged):
 cdef class Speaker:
     """How one gateway speaks."""
 
-    def __init__(self, by_group, reduce_uris, tgpp, dict places, dict heads):
+    def __init__(self, by_group, reduce_uris, tgpp, failures_decide, dict places, dict heads):
         """`by_group`: quota is by Rating-Group alone where there is one. `tgpp`: whether it speaks 3GPP's dialect;
-        `None`: found from each message. `places` has the rank of each kind of identity that is used. `heads` has, by
-        CC-Request-Type, the ready AVPs of an answer from Result-Code to CC-Request-Type; without them its answers are
-        not regular.
+        `None`: found from each message. `failures_decide`: denials may change the command's code. `places` has the rank
+        of each kind of identity that is used. `heads` has, by CC-Request-Type, the ready AVPs of an answer from
+        Result-Code to CC-Request-Type; without them its answers are not regular.
         """
+        self.failures_decide = failures_decide
         self.by_group = by_group
         self.reduce_uris = reduce_uris
         self.tgpp = AS_SEEN if tgpp is None else <bint>tgpp
@@ -324,12 +325,12 @@ cdef class RegularCredit:
     only), `identity_kinds` by Subscription-Id-Type, `reasons` by Reporting-Reason. `normalise(kind, text, reduce_uris)`,
     `reason_of(numbers)`, `context_of(service_context_id)` and `speaker_of(origin_host)` are asked where no short answer
     is known; the last two may put what they find into `contexts` and `speakers`. `success` and `terminate` are the
-    engine's result and final action that are written here.
+    engine's result and final action that are written here, `denials` the codes of other results of a key.
     """
 
     def __init__(
         self, types, dict request_kinds, tuple identity_kinds, dict reasons, no_reason, normalise, reason_of,
-        dict contexts, context_of, dict speakers, speaker_of, success, terminate,
+        dict contexts, context_of, dict speakers, speaker_of, success, terminate, dict denials,
     ):
         (
             self.charging_request, self.service_request, self.units_type, self.quota_key, self.identity,
@@ -347,6 +348,7 @@ cdef class RegularCredit:
         self.speaker_of = speaker_of
         self.success = success
         self.terminate = terminate
+        self.denials = denials
 
     def read(self, Message message not None):
         """`(request, asked)` of a regular CCR, `None` for any other."""
@@ -468,6 +470,7 @@ cdef class RegularCredit:
         asked.session_id = session_id
         asked.number = request_number
         asked.head = speaker.heads.get(request_type)
+        asked.failures_decide = speaker.failures_decide
         asked.tgpp = speaker.tgpp != 0
         if speaker.tgpp == AS_SEEN:
             asked.tgpp = vendor_members or (<str>context_id).lower().endswith("@3gpp.org")
@@ -630,7 +633,7 @@ cdef class RegularCredit:
         return tuple(found)
 
     def answer(self, Message message not None, Asked asked not None, outcome):
-        """The CCA for a regular outcome, `None` for any other: success, and quota in units for keys that were asked.
+        """The CCA for a regular outcome, `None` for any other: success, and quota in units or a denial for keys asked.
 
         Octets as the general path writes them: header, Session-Id, the ready head, CC-Request-Number, MSCCs with their
         members in the order of TS 32.299, Proxy-Infos.
@@ -644,8 +647,9 @@ cdef class RegularCredit:
         cdef bytes proxy_info, head = asked.head
         cdef tuple identifiers, echo
         cdef int kind, code
+        cdef uint32_t result_code
         cdef uint64_t wide
-        cdef object granted, unit, threshold, final, validity_s
+        cdef object granted, unit, threshold, final, validity_s, value
         if head is None or outcome.result is not self.success or outcome.enough_credit is not None:
             return None
         text = PyUnicode_AsUTF8AndSize(asked.session_id, &size)
@@ -662,10 +666,18 @@ cdef class RegularCredit:
         at += PyBytes_GET_SIZE(head)
         at = put_number(at, CC_REQUEST_NUMBER, asked.number)
         for one in <tuple?>outcome.services:
-            if one.result is not self.success or not one.in_group or one.refund_token is not None:
+            if not one.in_group or one.refund_token is not None:
                 return None
             final = one.final
-            if final is not None and final.action is not self.terminate:
+            result_code = SUCCESS
+            if one.result is not self.success:
+                # A denial; what is final stands beside it only by a profile whose answers are not regular.
+                value = self.denials.get(one.result)
+                if value is None or asked.failures_decide:
+                    return None
+                result_code = value
+                final = None
+            elif final is not None and final.action is not self.terminate:
                 return None
             echo = asked.echo(one.key)
             if echo is None:
@@ -697,7 +709,7 @@ cdef class RegularCredit:
             validity_s = one.validity_s
             if validity_s is not None:
                 at = put_number(at, VALIDITY_TIME, at_most_32(validity_s))
-            at = put_number(at, RESULT_CODE, SUCCESS)
+            at = put_number(at, RESULT_CODE, result_code)
             if final is not None:
                 at = put_head(at, FINAL_UNIT_INDICATION, 20)
                 at = put_number(at, FINAL_UNIT_ACTION, 0)

@@ -24,6 +24,7 @@ from ocs.charging.requests import (
     ServiceRequest,
     Units,
 )
+from ocs.charging.results import DIAMETER
 from ocs.servers.gy import KIND_OF, KNOWN_REASONS, GySettings, PeerProfile, reason_of
 from protocols.diameter import dictionary
 from protocols.diameter.answers import Local, base_avps
@@ -43,6 +44,13 @@ MAX_REMEMBERED = 1024
 
 _TYPES = (ChargingRequest, ServiceRequest, Units, QuotaKey, Identity, RatingContext)
 _KINDS = {int(kind): kind for kind in (RequestKind.INITIAL, RequestKind.UPDATE, RequestKind.TERMINATION)}
+_DENIALS = {
+    result: int(codes.service)
+    for result, codes in DIAMETER.items()
+    if result is not Result.SUCCESS and codes.service is not None and not codes.failed_avp
+}
+"""Codes of a key's results with which no Failed-AVP goes."""
+
 _IDENTITY_KINDS = tuple(KIND_OF[kind] for kind in sorted(KIND_OF))
 
 
@@ -59,7 +67,7 @@ class RegularGy:
         self.read: Callable[[Message], tuple[ChargingRequest, Asked] | None] = lambda _message: None
         """The engine's request for a regular CCR (CC-014, CC-061), and what its answer needs."""
         self.answer: Callable[[Message, Asked, Outcome], bytes | None] = lambda _message, _asked, _outcome: None
-        """The CCA for a regular outcome: quota for keys that the request named (CC-062, CC-068, CC-091)."""
+        """The CCA for a regular outcome: quota or denial of keys that the request named (CC-062, CC-068, CC-091)."""
         if PURE:
             return
         regular: Any = RegularCredit(
@@ -76,6 +84,7 @@ class RegularGy:
             self._speaker_of,
             Result.SUCCESS,
             FinalAction.TERMINATE,
+            _DENIALS,
         )
         self.read, self.answer = regular.read, regular.answer
 
@@ -102,7 +111,8 @@ def _speaker(profile: PeerProfile, heads: dict[int, bytes]) -> Speaker:
     order = profile.identity_order
     places = {kind: order.index(kind) for kind in order}
     tgpp = None if profile.form == "auto" else profile.form == "3gpp"
-    return Speaker(profile.quota_key == "rg", profile.reduce_uris, tgpp, places, heads)
+    failures_decide = profile.cmd_code_when_all_mscc_fail != "2001"
+    return Speaker(profile.quota_key == "rg", profile.reduce_uris, tgpp, failures_decide, places, heads)
 
 
 def _head(kind: RequestKind, local: Local) -> bytes:

@@ -19,6 +19,7 @@ from ocs.charging.requests import (
     ServiceOutcome,
     UnitKind,
 )
+from ocs.charging.results import DIAMETER
 from ocs.servers.gy import GySettings, PeerProfile, from_outcome, read_request, to_charging
 from ocs.servers.gy_regular import MAX_REMEMBERED, RegularGy
 from protocols.diameter import dictionary as d
@@ -54,6 +55,7 @@ PROFILES = {
     "gw2.example.net": PeerProfile(quota_key="rg+si", reduce_uris=True, identity_order=("imsi", "username", "e164")),
     "gw3.example.net": PeerProfile(form="rfc", session_failover=True),
     "gw4.example.net": PeerProfile(send_remaining_balance=True, failure_handling=1),
+    "gw6.example.net": PeerProfile(cmd_code_when_all_mscc_fail="first"),
     "gw5.example.net": PeerProfile(form="3gpp", final_with_denial=True, send_cost_information=True),
 }
 SETTINGS = GySettings(service_contexts=CONTEXTS, peers=PROFILES)
@@ -157,6 +159,7 @@ def messages(draw: st.DrawFn, kinds: tuple[int, ...] = (INITIAL, UPDATE, TERMINA
     )
 
 
+IN_GROUPS = [result for result, codes in DIAMETER.items() if codes.service is not None]
 AMOUNT_S = st.one_of(st.none(), st.integers(0, 2**33))
 
 
@@ -169,7 +172,7 @@ def outcomes(draw: st.DrawFn, keys: list[QuotaKey]) -> Outcome:
             st.builds(
                 ServiceOutcome,
                 st.sampled_from([*keys, *keys, *keys, *others]),
-                st.sampled_from([Result.SUCCESS] * 4 + [Result.CREDIT_LIMIT_REACHED, Result.NOT_APPLICABLE]),
+                st.sampled_from([*[Result.SUCCESS] * 4, *IN_GROUPS]),
                 st.one_of(st.none(), st.sampled_from(UnitKind)),
                 st.one_of(st.none(), st.integers(0, 2**63)),
                 AMOUNT_S,
@@ -274,6 +277,21 @@ def test_what_gateways_send_takes_the_short_way_both_ways() -> None:
         answer = regular.answer(message, short[1], outcome)
         assert answer is not None
         assert answer == from_outcome(message, ccr, outcome, profile, LOCAL)
+
+
+def test_denials_take_the_short_way_unless_they_decide_the_commands_code() -> None:
+    for host, taken in (("gw1.example.net", True), ("gw6.example.net", False)):
+        data = Requests(host).ccr(UPDATE, 1, "s1", mscc(1, requested=[]), mscc(2, requested=[]), mscc(3, requested=[]))
+        short, (message, ccr, profile, request), regular = read_both(data)
+        if not SHORT_WAY:
+            assert short is None
+            continue
+        results = (Result.CREDIT_LIMIT_REACHED, Result.NOT_APPLICABLE, Result.SERVICE_DENIED)
+        denied = [ServiceOutcome(one.key, result) for one, result in zip(request.services, results, strict=True)]
+        outcome = Outcome(Result.SUCCESS, tuple(denied), currency=978)
+        answer = regular.answer(message, short[1], outcome)
+        assert (answer is not None) is taken
+        assert answer in (None, from_outcome(message, ccr, outcome, profile, LOCAL))
 
 
 def test_an_answer_that_is_too_long_is_left_to_the_general_way() -> None:
