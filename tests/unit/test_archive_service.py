@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from balance.store import Transaction
@@ -24,6 +25,12 @@ from ocs.charging.saga import Offload, Saga
 from tests.support.archive_kit import archived
 from tests.support.cdr_kit import new_event, usage_event
 from tests.support.charging_kit import Kit, want
+
+
+@pytest.fixture(autouse=True)
+def _plain_logging() -> None:
+    """Log lines of every level, whatever other tests have set."""
+    structlog.reset_defaults()
 
 
 def play(folder: Path, work: Callable[[Kit, ArchiveService], Awaitable[None]], **settings: Any) -> Kit:
