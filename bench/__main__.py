@@ -6,10 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from bench import memory, pauses
 from bench.gy import command as gy_command
 from bench.micro import command as micro_command
 
-COMMANDS = (gy_command, micro_command)
+COMMANDS = (gy_command, micro_command, memory, pauses)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

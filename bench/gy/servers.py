@@ -211,10 +211,13 @@ class Ocs:
         """Where each worker takes gateways."""
         self.workers: dict[str, int] = {}
         """Process ids of the workers by name."""
+        self.program: tuple[str, ...] = ("ocs.cli.main", "serve")
+        """Module that serves, and its arguments."""
+        self.environment: dict[str, str] = {}
 
     def __enter__(self) -> Self:
-        environment = {"OCS_HOME": str(self._home), "OCS_CONFIG": str(self._file)}
-        command = [sys.executable, "-m", "ocs.cli.main", "serve"]
+        environment = {"OCS_HOME": str(self._home), "OCS_CONFIG": str(self._file), **self.environment}
+        command = [sys.executable, "-m", *self.program]
         self._process = Process("ocs serve", command, self._home / "server.log", environment)
         try:
             self._wait()
