@@ -19,17 +19,18 @@ from balance.sqlite_store import SqliteStore
 from balance.store import StoreFailure
 from ocs.archive.service import ArchiveService
 from ocs.charging import catalogue_store
-from ocs.charging.catalogue_store import CataloguePointer, CatalogueText, Secret
+from ocs.charging.catalogue_rollout import Activated
+from ocs.charging.catalogue_store import Secret
 from ocs.charging.conductor import ChargingError, Conductor, StoreUnavailable
 from ocs.charging.engine import Engine
+from ocs.charging.operations import Order
 from ocs.charging.pricing import Catalogues
 from ocs.charging.saga import Saga
 from ocs.charging.sweeper import Sweeper
 from ocs.clock import Clock, SteppedClock, SystemClock
 from ocs.config import Settings
-from tariffs.loader import load
+from ocs.membership import Membership
 from tariffs.model import Catalogue
-from tariffs.problems import CatalogueError
 
 T = TypeVar("T")
 
@@ -69,7 +70,6 @@ class StoreRuntime:
         """Names this start of this process among all that share the store; a restarted worker has another one."""
         self._loop = loop
         self._opened = loop.time()
-        self._problems: list[str] = []
         conductor = Conductor(
             store,
             clock.utc_us,
@@ -82,11 +82,25 @@ class StoreRuntime:
             cached_documents=settings.charging.cached_documents,
         )
         empty = Catalogues({0: empty_catalogue()}, 0)
+        alone = isinstance(store, SqliteStore)
         self.engine = Engine(store, conductor, settings.charging, empty, b"", clock.utc_us, _nonce)
         self.sweeper = Sweeper(self.engine, clock.utc_us, loop.time)
         self.extra_numbers: Callable[[], Mapping[str, int]] = dict
         self.extra_families: Callable[[], Iterable[Metric]] = tuple
         self.extra_listeners: Callable[[], Sequence[Mapping[str, object]]] = tuple
+        self.engine.offload = self._offload
+        self.membership = Membership(
+            self.engine,
+            self.worker_id,
+            settings.worker,
+            empty_catalogue(),
+            loop,
+            self.listeners,
+            alone=alone,
+            is_server=mode == "server",
+        )
+        self.sweeper.notices = self.membership.desk
+        self.sweeper.is_mine = lambda partition: self.membership.registry.sweeps(partition, store.partitions)
         self.archive: ArchiveService | None = None
         """Made by `prepare`; `None`: events stay in the outbox."""
         self._sweep_timer: asyncio.TimerHandle | None = None
@@ -110,13 +124,14 @@ class StoreRuntime:
                 isinstance(self.store, SqliteStore),
                 self._loop,
             )
-        await self._load_catalogues()
+        await self.membership.join()
 
     async def close(self) -> None:
         """Stop sweeping, finish what is under way, close the store."""
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
             self._sweep_timer = None
+        await self.membership.leave()
         if self.archive is not None:
             await self.archive.close()
         if isinstance(self.store, RedisStore):
@@ -146,28 +161,29 @@ class StoreRuntime:
             "charging failed", where=type(where).__name__, error=f"{type(error).__name__}: {error}", exc_info=error
         )
 
+    def _offload(self, work: Callable[[], object], done: Callable[[object], None]) -> None:
+        future = self._loop.run_in_executor(None, work)
+        future.add_done_callback(lambda ended: done(ended.exception() or ended.result()))
+
     # Catalogues
 
-    async def _load_catalogues(self) -> None:
-        found: tuple[CataloguePointer, dict[int, CatalogueText]] = await self.run(catalogue_store.read_texts())
-        pointer, texts = found
-        compiled = {0: empty_catalogue()}
-        for version, one in texts.items():
-            try:
-                compiled[version] = await self._loop.run_in_executor(None, load, one.text, one.filename, version)
-            except CatalogueError as error:
-                self._problems.append(f"catalogue version {version} does not load: {error.problems[0]}")
-        current = pointer.current if pointer.current in compiled else 0
-        self.engine.catalogues = Catalogues(compiled, current)
+    async def activate_catalogue(
+        self, text: str, filename: str, who: str, reason: str, key: str | None = None
+    ) -> Activated:
+        """Make a checked text the current version; running sessions keep theirs for as long as they are pinned.
 
-    async def activate_catalogue(self, text: str, filename: str, who: str, reason: str) -> int:
-        """Make a checked text the current version; running sessions keep theirs for as long as they are pinned."""
-        now_s = self.engine.now_s()
-        version = await self.run(catalogue_store.activate(text, filename, _nonce, now_s, who, reason))
-        self._problems.clear()
-        await self._load_catalogues()
-        log.info("catalogue activated", version=version, file=filename, who=who, reason=reason)
-        return version
+        The same key with the same text activates once. `CatalogueBlocked` names the worker that has not loaded it.
+        """
+        order = Order(key or os.urandom(8).hex(), who, reason)
+        done = await self.membership.activate(order, text, filename)
+        log.info(
+            "catalogue activated", version=done.version, changed=done.changed, file=filename, who=who, reason=reason
+        )
+        return done
+
+    async def workers(self) -> Mapping[str, object]:
+        """Workers and peers of the whole store."""
+        return await self.membership.workers()
 
     # Archiving
 
@@ -179,7 +195,8 @@ class StoreRuntime:
     # Sweeping
 
     def start_sweeping(self) -> None:
-        """Look for what is due every second."""
+        """Take a share of the sweep: look every second for what is due."""
+        self.membership.serve()
         self._sweep_timer = self._loop.call_later(SWEEP_EVERY_S, self._tick)
 
     def _tick(self) -> None:
@@ -190,7 +207,7 @@ class StoreRuntime:
                 log.error("the wall clock was stepped: nothing expires until the server is restarted")
         elif not self._sweeping:
             self._sweeping = True
-            self.sweeper.sweep(self._swept)
+            self.sweeper.sweep_mine(self._swept)
 
     def _swept(self, handled: int) -> None:
         self._sweeping = False
@@ -198,7 +215,7 @@ class StoreRuntime:
             log.info("swept", items=handled)
 
     async def sweep(self) -> int:
-        """Handle everything that is due now, and what that makes due."""
+        """Handle everything that is due now, whoever's it is, and what that makes due."""
         total = 0
         while True:
             future: asyncio.Future[int] = self._loop.create_future()
@@ -258,6 +275,8 @@ class StoreRuntime:
         own = {
             "swept_items": self.sweeper.swept,
             "sweep_failures": self.sweeper.failures,
+            "sweep_passes_put_off": self.sweeper.put_off,
+            **self.membership.numbers(),
             **({} if self.archive is None else self.archive.numbers()),
         }
         if isinstance(self.store, RedisStore):
@@ -270,11 +289,12 @@ class StoreRuntime:
 
     def warnings(self) -> Sequence[str]:
         """What is not as it should be and yet does not stop the service."""
-        return ["time is stepped by hand (--test-clock): for tests only"] if self.stepped else []
+        stepped = ["time is stepped by hand (--test-clock): for tests only"] if self.stepped else []
+        return [*stepped, *self.membership.warnings()]
 
     def problems(self) -> Sequence[str]:
         """What is wrong."""
-        found = [*self._problems, *(f"store: {problem}" for problem in self.store.problems())]
+        found = [*self.membership.problems(), *(f"store: {problem}" for problem in self.store.problems())]
         if self.archive is not None:
             found += self.archive.problems()
         if self._clock_stepped():

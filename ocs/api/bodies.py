@@ -129,7 +129,7 @@ class CatalogueFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Stands in messages."""
 
 
-class Activation(Signed, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Activation(Change, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A catalogue to make current."""
 
     text: str

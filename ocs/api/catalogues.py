@@ -8,8 +8,7 @@ from litestar import Controller, get, post
 from litestar.params import JSONBody
 
 from ocs.api.bodies import Activation, CatalogueFile
-from ocs.api.common import Http, Json, runtime_of
-from ocs.api.peer import peer_of_scope
+from ocs.api.common import Http, Json, order_of, runtime_of
 from tariffs.describe import describe
 from tariffs.loader import load
 
@@ -33,10 +32,22 @@ class CatalogueRoutes(Controller):
 
     @post("/activate", status_code=200, summary="Activate a catalogue")
     async def activate(self, request: Http, data: JSONBody[Activation]) -> Json:
-        """Make a text the current version. The text that is current already changes nothing and keeps its version."""
-        runtime, who, reason = runtime_of(request), peer_of_scope(request.scope), data.checked_reason()
+        """Make a text the current version of all workers: each loads it, then all switch at the same time.
+
+        The text that is current already changes nothing and keeps its version. Status 409 names the worker that cannot
+        load it; then nothing is switched, and trying again goes on from there.
+        """
+        runtime, order = runtime_of(request), order_of(request, data)
         checked = await asyncio.to_thread(load, data.text, data.filename)
         before = runtime.engine.catalogues.current.version
-        version = await runtime.activate_catalogue(data.text, data.filename, who, reason)
-        warnings = [str(warning) for warning in checked.warnings]
-        return {"version": version, "previous": before, "changed": version != before, "warnings": warnings}
+        done = await runtime.activate_catalogue(data.text, data.filename, order.who, order.reason, order.key)
+        return {
+            "version": done.version,
+            "current": done.current,
+            "previous": before,
+            "changed": done.changed,
+            "key": order.key,
+            "repeated": done.repeated,
+            "ready": [{"worker": one.number, "host": one.host, "pid": one.pid} for one in done.ready],
+            "warnings": [str(warning) for warning in checked.warnings],
+        }

@@ -13,6 +13,7 @@ from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ExceptionHandlersMap
 
+from ocs.charging.catalogue_rollout import CatalogueBlocked
 from ocs.charging.catalogue_store import CatalogueConflict
 from ocs.charging.conductor import ChargingError, JobFailed
 from ocs.charging.operations import OperationRefused
@@ -38,7 +39,7 @@ def _refused(_: Request[Any, Any, Any], error: OperationRefused) -> Response[Any
 def _charging(_: Request[Any, Any, Any], error: ChargingError) -> Response[Any]:
     if isinstance(error, JobFailed):
         return error_response(500, "internal", None, f"{error}; nothing was changed")
-    if isinstance(error, CatalogueConflict):
+    if isinstance(error, CatalogueConflict | CatalogueBlocked):
         return error_response(409, "conflict", "catalogue", str(error))
     return error_response(503, "unavailable", None, f"{error}; repeat with the same key to learn the outcome")
 

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 from prometheus_client.core import Metric
 
+from ocs.charging.catalogue_rollout import Activated
 from ocs.charging.engine import Engine
 from ocs.config import Settings
 
@@ -49,10 +50,18 @@ class Runtime(Protocol):
     async def sweep(self) -> int:
         """Handle everything that is due now, and what that makes due; gives the number of items."""
 
-    async def activate_catalogue(self, text: str, filename: str, who: str, reason: str) -> int:
-        """Make a checked text the current version in the store and in this process; gives the version.
+    async def activate_catalogue(
+        self, text: str, filename: str, who: str, reason: str, key: str | None = None
+    ) -> Activated:
+        """Make a checked text the current version in the store and in every worker; returns when it is.
 
-        `ChargingError` if it could not be stored.
+        `CatalogueBlocked` if a worker cannot load it, `ChargingError` if it could not be stored.
+        """
+
+    async def workers(self) -> Mapping[str, object]:
+        """Workers and peers of the whole store (`ocs.charging.registry.describe_workers`).
+
+        `ChargingError` if the store does not answer.
         """
 
     async def store_facts(self) -> Mapping[str, object]:

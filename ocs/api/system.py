@@ -43,6 +43,11 @@ class System(Controller):
         """One line of `ocs status`; answers without asking the store. Counts are this process's own, since its start."""
         return status_of(runtime_of(request))
 
+    @get("/workers", summary="The workers of the whole store, and who holds which peer")
+    async def workers(self, request: Http) -> Json:
+        """Every worker that lives, on whatever host, with its listeners, peers and catalogue versions."""
+        return dict(await runtime_of(request).workers())
+
     @get("/doctor", summary="What is loaded, configured and wrong")
     async def doctor(self, request: Http) -> Json:
         """The facts of `ocs doctor`; `problems` is empty when all is well."""

@@ -16,7 +16,8 @@ from ocs.charging.cache import LocatorCache
 from ocs.charging.conductor import ChargingError, Conductor
 from ocs.charging.event_jobs import EventJob
 from ocs.charging.history import History
-from ocs.charging.pricing import Catalogues
+from ocs.charging.parking import Parking
+from ocs.charging.pricing import CatalogueNotLoaded, Catalogues
 from ocs.charging.requests import ChargingRequest, Identity, Outcome, RequestKind, Result
 from ocs.charging.saga import Apply, Commit, Offloader, Read, Saga, run_at_once, start
 from ocs.charging.session import LOCATOR_SCHEMA, Locator, Session
@@ -117,7 +118,7 @@ class _Located(SessionJob):
             else:
                 self._engine.answered(self.request, self.deadline, self._done, result)
         elif isinstance(result, ChargingError):
-            self._done(result)
+            self._engine.failed(self.request, self.deadline, self._done, result)
 
 
 class Engine:
@@ -140,9 +141,12 @@ class Engine:
         self.catalogues = catalogues
         self.counters = Counters()
         self.secret = secret
-        self._utc_us = utc_us
+        self.utc_us = utc_us
+        """The charging clock."""
         self.nonce = nonce
         self._charger = Charger(catalogues, settings)
+        self.parking = Parking(conductor.monotonic, conductor.later)
+        """Requests of sessions under a catalogue version that is not loaded here yet."""
         self._located: LocatorCache[Place] = LocatorCache(LOCATED_SESSIONS)
         self.admitting = True
         """Off: nothing new is begun, since the outbox is nearly full; open sessions go on, repeats are answered."""
@@ -164,7 +168,7 @@ class Engine:
 
     def now_s(self) -> int:
         """UTC seconds of the charging clock."""
-        return self._utc_us() // 1_000_000
+        return self.utc_us() // 1_000_000
 
     def charge(
         self, request: ChargingRequest, deadline: float, done: Callable[[Outcome | ChargingError], None]
@@ -185,7 +189,7 @@ class Engine:
 
         def finish(answer: Answer | ChargingError) -> None:
             if isinstance(answer, ChargingError):
-                done(answer)
+                self.failed(request, deadline, done, answer)
             else:
                 self.answered(request, deadline, done, answer)
 
@@ -215,6 +219,24 @@ class Engine:
         if answer.refresh_locator:
             self.run(self._refresh_locator(request), deadline, lambda result: None)
         done(answer.outcome)
+
+    def failed(
+        self,
+        request: ChargingRequest,
+        deadline: float,
+        done: Callable[[Outcome | ChargingError], None],
+        error: ChargingError,
+    ) -> None:
+        """Tell an error; but what only lacks a catalogue version waits for it until the deadline (LEDGER §11)."""
+        if isinstance(error, CatalogueNotLoaded):
+            self.parking.park(deadline, lambda: self._charge(request, deadline, done), lambda: done(error))
+        else:
+            done(error)
+
+    def use_catalogues(self, catalogues: Catalogues) -> None:
+        """Rate under other catalogues from now on."""
+        self.catalogues = catalogues
+        self.parking.resume()
 
     def run(self, saga: Saga[T], deadline: float, done: Callable[[T | ChargingError], None]) -> None:
         """Run any saga over this engine's store and lanes."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from balance.account import Account, BucketKind
 from balance.money import MAX_MICROS
+from ocs.charging.conductor import ChargingError
 from ocs.charging.requests import UnitKind
 from tariffs.model import Catalogue, Tariff
 from tariffs.rating import Price, max_units
@@ -51,8 +52,8 @@ def can_debit(account: Account, pricing: TariffPricing, total: int) -> bool:
     return spent <= MAX_MICROS
 
 
-class CatalogueNotLoaded(LookupError):
-    """A document names a catalogue version that this process has not loaded (LEDGER §11)."""
+class CatalogueNotLoaded(ChargingError, LookupError):
+    """A document names a catalogue version that this process has not loaded (LEDGER §11). Nothing was changed."""
 
 
 class Catalogues:

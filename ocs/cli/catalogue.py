@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ocs.cli.options import AsJson, Config, Reason, checked_reason, config_of
+from ocs.cli.options import AsJson, Config, Key, Reason, change_of, config_of
 
 app = typer.Typer(help="What is sold, at which price.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -31,12 +31,12 @@ def check(file: File, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def activate(file: File, reason: Reason, config: Config = None, as_json: AsJson = False) -> None:
-    """Make a catalogue the current one; new sessions and new grants are priced by it."""
+def activate(file: File, reason: Reason, key: Key = None, config: Config = None, as_json: AsJson = False) -> None:
+    """Make a catalogue the current one of all workers; new sessions and new grants are priced by it."""
     from ocs.cli.connection import run
     from ocs.cli.output import line, note, print_json
 
-    body = {"text": read_text(file), "filename": file[-300:], "reason": checked_reason(reason)}
+    body = {"text": read_text(file), "filename": file[-300:], **change_of(key, reason)}
     answer = run(config_of(config), lambda api: api.post("/v1/catalogue/activate", body), create=True)
     if as_json:
         print_json(answer)
@@ -44,7 +44,10 @@ def activate(file: File, reason: Reason, config: Config = None, as_json: AsJson 
     for warning in answer["warnings"]:
         note(f"warning: {warning}")
     if answer["changed"]:
-        line(f"catalogue version {answer['version']} is active")
+        workers = ", ".join(f"{one['worker']} ({one['host']})" for one in answer["ready"])
+        line(f"catalogue version {answer['version']} is active" + (f" in workers {workers}" if workers else ""))
+    elif answer["current"] != answer["version"]:
+        line(f"version {answer['version']} was made with this key; by now version {answer['current']} is active")
     else:
         line(f"catalogue version {answer['version']} was active already; nothing changed")
 

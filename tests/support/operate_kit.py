@@ -17,10 +17,12 @@ from balance.store import StoreFailure
 from ocs.api.app import build_app
 from ocs.api.peer import WithPeer
 from ocs.api.unix_server import UnixServer
-from ocs.charging import catalogue_store
+from ocs.charging.catalogue_rollout import Activated
+from ocs.charging.catalogue_store import publish, switch
 from ocs.charging.conductor import StoreUnavailable
 from ocs.charging.engine import Engine
 from ocs.charging.pricing import Catalogues
+from ocs.charging.registry import describe_workers
 from ocs.config import Settings
 from tariffs.loader import load
 from tests.support.charging_kit import Kit
@@ -63,15 +65,23 @@ class KitRuntime:
         """Until nothing is due."""
         return self.kit.advance(0)
 
-    async def activate_catalogue(self, text: str, filename: str, who: str, reason: str) -> int:
+    async def activate_catalogue(
+        self, text: str, filename: str, who: str, reason: str, key: str | None = None
+    ) -> Activated:
         """Store and load a new version; version 1 is the kit's own catalogue, which is not in the store."""
         engine = self.engine
-        saga = catalogue_store.activate(text, filename, engine.nonce, engine.now_s(), who, reason)
-        version: int = self.kit.run(saga)
-        engine.catalogues = Catalogues(
-            {1: self.kit.catalogue, version + 1: load(text, filename, version + 1)}, version + 1
-        )
-        return version + 1
+        published = self.kit.run(publish(engine, self.kit.order(key), text, filename))
+        version = published.version
+        if published.pointer.published != version:
+            return Activated(version + 1, published.pointer.current + 1, False, published.repeated, ())
+        self.kit.run(switch(engine, version, self.kit.now_us, self.kit.now_us))
+        versions = {1: self.kit.catalogue, version + 1: load(text, filename, version + 1)}
+        engine.use_catalogues(Catalogues(versions, version + 1))
+        return Activated(version + 1, version + 1, True, published.repeated, (self.kit.entry(),))
+
+    async def workers(self) -> Mapping[str, object]:
+        """The kit alone."""
+        return describe_workers(self.kit.run(self.kit.registry.look()))
 
     async def store_facts(self) -> Mapping[str, object]:
         """Facts of the memory store."""
