@@ -20,7 +20,7 @@ help:
 	@echo "check       linters, types, import contracts, generated files"
 	@echo "check-speed instruction counts of the hot leaves, against those kept (callgrind)"
 	@echo "soak        the long fuzz run"
-	@echo "bench       micro-benchmarks of the codec"
+	@echo "bench       micro-benchmarks of the parts; python -m bench --help for the rest"
 	@echo "docs        the documentation site, in site/"
 	@echo "generate    write the generated files anew (dictionary, docs/compliance.md)"
 	@echo "lock        write requirements/*.txt anew; UPGRADE=1 takes newer versions"
