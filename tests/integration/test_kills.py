@@ -1,12 +1,11 @@
 """kill -9, from outside, between a commit seen in the store and the answer on the wire (S11 c, d).
 
 A proxy holds the reply of a commit that Redis has made: the worker cannot have answered. Then the worker, or Redis, is
-killed under load. Ten times each here, fifty in `make soak`.
+killed under load, fifty times each.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,7 +19,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.resp_proxy import Hold, RespProxy, at, no_fault
 from tests.support.server_process import Workers
 
-KILLS = 50 if os.environ.get("OCS_SOAK") else 10
+KILLS = 50
 BOTH = [0, 1]
 
 
