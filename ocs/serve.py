@@ -40,7 +40,7 @@ from protocols.diameter.answers import Local
 from protocols.diameter.avp import Message
 from protocols.diameter.credit_control import InvalidRequestError
 from protocols.diameter.errors import RemoteProtocolError
-from protocols.diameter.events import RequestRefused
+from protocols.diameter.events import Event, PeerClosed, PeerOpened, RequestRefused
 
 CLOCK_TIMEOUT_S = 2.0
 """How long another worker may take to tell its test clock."""
@@ -149,8 +149,27 @@ def _diameter_server(settings: Settings, runtime: StoreRuntime) -> DiameterServe
         settings.diameter.deadline_s,
         lambda message, error: server.note(_refused(message, error)),
     )
-    server = DiameterServer(settings.diameter, local, application.handle, product_name=settings.node.product_name)
+    server = DiameterServer(
+        settings.diameter,
+        local,
+        application.handle,
+        product_name=settings.node.product_name,
+        heard=_note_peers(runtime),
+    )
     return server
+
+
+def _note_peers(runtime: StoreRuntime) -> Callable[[Event], None]:
+    """Tell the registry which peers are connected here, so that others know whom to give a notice to."""
+    peers = runtime.membership.peers
+
+    def heard(event: Event) -> None:
+        if isinstance(event, PeerOpened):
+            peers.opened(event.peer.origin_host)
+        elif isinstance(event, PeerClosed):
+            peers.closed(event.peer.origin_host)
+
+    return heard
 
 
 def _gy_settings(runtime: StoreRuntime, profiles: Mapping[str, PeerProfile]) -> Callable[[], GySettings]:
