@@ -35,17 +35,16 @@ def measured() -> Iterator[Case]:
 def example_session() -> Session:
     """In the middle of its life."""
     reservation = Reservation([Hold(1, 130_000)], QUOTA, [Accumulator(1, 0, 12 * QUOTA, 12 * QUOTA)])
-    state = KeyState(KEY, reservation, 1, 0, int(UnitKind.OCTETS), QUOTA, 3600, NOW_S, was_granted=True)
+    state = KeyState(KEY, reservation, 1, 0, int(UnitKind.OCTETS), QUOTA, 3600, was_granted=True)
     session = Session(
         id="pgw01.bench.example.net;1772450000123;0000000001",
         account="bench-0000001",
         subscriber="bench-0000001",
         origin_host="pgw01.bench.example.net",
-        origin_realm="bench.example.net",
+        realm="",
         service_context="32251@3gpp.org",
         plan="bench",
         version=1,
-        version_since_s=NOW_S,
         opened_s=NOW_S,
         keys=[state],
         deadline_s=NOW_S + 7200,

@@ -113,8 +113,9 @@ class Conductor:
     ) -> None:
         """`later(seconds, call)` is the loop's timer; `report` is told of every job or saga that raised.
 
-        `nonce` gives 8 random octets for each commit. `soon(call)` runs a call at the end of the loop's turn, so that commits travel together; `holder` names this
-        process to others that work on the same store (empty: there are none).
+        `nonce` gives 8 random octets for each commit. `soon(call)` runs a call at the end of the loop's turn, so that
+        commits travel together; `holder` names this process to others that work on the same store (empty: there are
+        none).
         """
         self._store = store
         self._utc_us = utc_us

@@ -33,7 +33,7 @@ from ocs.charging.requests import (
     UnitKind,
     Units,
 )
-from ocs.charging.session import Session
+from ocs.charging.session import Session, realm_field
 from ocs.charging.session_jobs import Answer, Charger, Target, lists, rating_time, repeat_of
 from ocs.charging.workspace import Workspace
 from tariffs.model import Action, Rule
@@ -348,15 +348,13 @@ class EventJob:
             account=self.target.account,
             subscriber=self.target.subscriber,
             origin_host=request.origin_host,
-            origin_realm=request.origin_realm,
+            realm=realm_field(request.origin_host, request.origin_realm),
             service_context=request.service_context,
             plan="",
             version=self.charger.catalogues.current.version,
-            version_since_s=now_s,
             opened_s=now_s,
             closed=CAUSE_EVENT,
             closed_s=now_s,
-            located_s=now_s,
             currency=account.currency,
             exponent=account.exponent,
         )

@@ -1,11 +1,13 @@
 """Outcomes in their compact form: what a session keeps of its last answers, so that a repeat is told the same.
 
-Every octet here is written with every update, four times over. So a kept outcome is a plain array: results by number,
-currency left out (the session has it), and whatever stands at its default at the end cut off.
+Every octet here is written with every update, four times over and more. So a kept outcome is a plain array: results by
+number, currency left out (the session has it), and whatever stands at its default at the end cut off. All but the newest
+stand in one string of octets, which nobody takes apart before a repeat comes.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,17 +34,6 @@ RESULTS: tuple[Result, ...] = (
 """Numbers of results in documents: a place never changes its meaning; new ones are added at the end."""
 
 _NUMBERS = {result: number for number, result in enumerate(RESULTS)}
-
-
-class KeptOutcome(msgspec.Struct, array_like=True, frozen=True):
-    """The outcome of one request, from which a repeat is answered."""
-
-    kind: int
-    number: int
-    digest: bytes
-    at_ms: int
-    """Milliseconds after the session was opened."""
-    packed: list[Any]
 
 
 _SERVICES, _COST, _BALANCE = 1, 2, 3
@@ -83,9 +74,9 @@ def shorten(older: list[Any], newer: list[Any]) -> None:
         older[_BALANCE] = AS_NEXT
 
 
-def completed(packed: list[Any], newer: list[Any] | None) -> list[Any]:
-    """An outcome with what `shorten` left out; `newer`: the next one, complete, `None` for the newest."""
-    if newer is None or len(packed) <= _SERVICES:
+def completed(packed: list[Any], newer: list[Any]) -> list[Any]:
+    """An outcome with what `shorten` left out; `newer`: the next one, complete."""
+    if len(packed) <= _SERVICES:
         return packed
     full = list(packed)
     if full[_SERVICES] is AS_NEXT:
@@ -172,3 +163,104 @@ def _trimmed(values: list[Any], defaults: Sequence[Any]) -> list[Any]:
 
 def _filled(packed: Sequence[Any], defaults: Sequence[Any]) -> list[Any]:
     return [*packed, *defaults[len(packed) :]]
+
+
+OUTCOMES_LAST = 4
+OUTCOMES_YOUNG_CS = 6_000
+OUTCOMES_MOST = 32
+"""Kept outcomes: the last 4 and all younger than 60 s, at most 32 (LEDGER §4)."""
+
+_US_PER_CS = 10_000
+_CS_PER_S = 100
+_LONGEST_CS = 2**31 - 1
+_ENTRY = struct.Struct(">Hi")
+"""Before each older outcome: its octets, and its hundredths of a second."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class KeptOutcome(msgspec.Struct, array_like=True):
+    """The outcome of one request, from which a repeat is answered."""
+
+    kind: int
+    number: int
+    digest: bytes
+    at_cs: int
+    """Hundredths of a second after the session was opened; negative: of a session of that name before it."""
+    packed: list[Any]
+
+
+_decode = msgspec.msgpack.Decoder(tuple[int, int, bytes, list[Any]]).decode
+
+
+def _entry(kept: KeptOutcome) -> bytes:
+    body = _encode((kept.kind, kept.number, kept.digest, kept.packed))
+    return _ENTRY.pack(len(body), kept.at_cs) + body
+
+
+class KeptOutcomes(msgspec.Struct, array_like=True):
+    """The last outcomes of a session."""
+
+    newest: KeptOutcome | None = None
+    older: bytes = b""
+    """Each as `_ENTRY` and MessagePack, oldest first, shortened by what the one after it says as well."""
+    count: int = 0
+    """Outcomes in `older`."""
+
+    def add(self, kind: int, number: int, digest: bytes, age_us: int, outcome: Outcome) -> None:
+        """Keep an outcome, `age_us` after the opening, and forget those that are neither among the last nor young."""
+        packed = pack(outcome)
+        at_cs = max(-_LONGEST_CS, min(age_us // _US_PER_CS, _LONGEST_CS))
+        last = self.newest
+        if last is not None:
+            shorten(last.packed, packed)
+            self.older += _entry(last)
+            self.count += 1
+            self._forget(at_cs)
+        self.newest = KeptOutcome(kind, number, digest, at_cs, packed)
+
+    def _forget(self, now_cs: int) -> None:
+        # Only the oldest go, since each may be told by what it has in common with the next.
+        while self.count >= OUTCOMES_LAST:
+            octets, at_cs = _ENTRY.unpack_from(self.older)
+            if self.count < OUTCOMES_MOST and now_cs - at_cs < OUTCOMES_YOUNG_CS:
+                return
+            self.older = self.older[_ENTRY.size + octets :]
+            self.count -= 1
+
+    def all(self) -> list[KeptOutcome]:
+        """All that are kept, oldest first, each complete."""
+        if self.newest is None:
+            return []
+        found = []
+        place = 0
+        while place < len(self.older):
+            octets, at_cs = _ENTRY.unpack_from(self.older, place)
+            place += _ENTRY.size + octets
+            kind, number, digest, packed = _decode(self.older[place - octets : place])
+            found.append(KeptOutcome(kind, number, digest, at_cs, packed))
+        newer = self.newest
+        for kept in reversed(found):
+            kept.packed = completed(kept.packed, newer.packed)
+            newer = kept
+        return [*found, self.newest]
+
+    def find(self, kind: int, number: int) -> KeptOutcome | None:
+        """The newest outcome of a request, `None` when it is not kept (any more)."""
+        for kept in reversed(self.all()):
+            if kept.kind == kind and kept.number == number:
+                return kept
+        return None
+
+    def later(self, seconds: int) -> KeptOutcomes:
+        """The same for a session that is opened anew so many seconds later."""
+        moved = KeptOutcomes()
+        entries = self.all()
+        for place, kept in enumerate(entries):
+            kept.at_cs = max(-_LONGEST_CS, kept.at_cs - seconds * _CS_PER_S)
+            if place < len(entries) - 1:
+                moved.older += _entry(kept)
+                moved.count += 1
+            else:
+                moved.newest = kept
+        return moved

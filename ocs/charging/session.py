@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from balance.reservation import Reservation
-from ocs.charging.kept import KeptOutcome, completed, pack, shorten, unpack
+from ocs.charging.kept import KeptOutcomes, unpack
 from ocs.charging.requests import FinalAction, Outcome, QuotaKey
 
 SESSION_SCHEMA = 10
@@ -15,11 +13,6 @@ LOCATOR_SCHEMA = 11
 
 MAX_RANGES = 16
 """Ranges of seen request numbers; beyond, the lowest gap closes (a number in a closed gap then counts as seen)."""
-
-OUTCOMES_LAST = 4
-OUTCOMES_YOUNG_MS = 60_000
-OUTCOMES_MOST = 32
-"""Kept outcomes: the last 4 and all younger than 60 s, at most 32."""
 
 
 class KeyState(msgspec.Struct, array_like=True):
@@ -35,8 +28,6 @@ class KeyState(msgspec.Struct, array_like=True):
     granted: int = 0
     """Units of the open grant; 0: none."""
     validity_s: int = 0
-    granted_s: int = 0
-    """UTC seconds of the open grant."""
     final: int = -1
     """`FinalAction` that went with the last grant or was ordered at once; -1: none."""
     was_granted: bool = False
@@ -55,20 +46,21 @@ class Session(msgspec.Struct, array_like=True):
     account: str
     subscriber: str
     origin_host: str
-    origin_realm: str
+    realm: str
+    """Origin-Realm; empty: what follows the first dot of Origin-Host, which is so at most peers."""
     service_context: str
     plan: str
     version: int
     """Catalogue version that the session is rated under."""
-    version_since_s: int
     opened_s: int
+    version_after_s: int = 0
+    """When it came under that version, in seconds after the opening."""
     epoch: int = 0
     """Epoch of the peer under which it was opened (LEDGER §10)."""
     keys: list[KeyState] = []
     seen: list[tuple[int, int, int]] = []
     """(type, lowest, highest) ranges of the numbers processed: type and number are a request's key (CC-040)."""
-    outcomes: list[KeptOutcome] = []
-    """Oldest first."""
+    outcomes: KeptOutcomes = msgspec.field(default_factory=KeptOutcomes)
     deadline_s: int = 0
     """When Tcc ends (CC-036); 0 when closed."""
     currency: int = 0
@@ -79,10 +71,19 @@ class Session(msgspec.Struct, array_like=True):
     closed_s: int = 0
     cost_micros: int = 0
     """Money debited so far."""
-    armed_s: int = 0
-    """Time of the due item; an update that moves the deadline later leaves it alone (LEDGER §8)."""
-    located_s: int = 0
-    """When the locator was last written; it is written anew before its time to live runs out."""
+    armed_after_s: int = 0
+    """Time of the due item in seconds after the opening, 0: none; a later deadline leaves it alone (LEDGER §8)."""
+    located_after_s: int = 0
+    """When the locator was last written, in seconds after the opening; it is renewed before it ends."""
+
+    @property
+    def origin_realm(self) -> str:
+        """Origin-Realm of the peer."""
+        return self.realm or self.origin_host.partition(".")[2]
+
+    def age_s(self, now_s: int) -> int:
+        """Seconds since the opening; never negative, so that a clock set back leaves fields in their range."""
+        return max(0, now_s - self.opened_s)
 
     def key(self, key: QuotaKey) -> KeyState | None:
         """State of a quota key, `None` if it was never asked for."""
@@ -126,33 +127,12 @@ class Session(msgspec.Struct, array_like=True):
 
     def kept(self, kind: int, number: int) -> tuple[Outcome, bytes] | None:
         """(outcome, digest) of a request, `None` when it is not kept (any more)."""
-        newer: list[Any] | None = None
-        for kept in reversed(self.outcomes):
-            newer = completed(kept.packed, newer)
-            if kept.kind == kind and kept.number == number:
-                return unpack(newer, self.currency, self.exponent), kept.digest
-        return None
-
-    def outcomes_since(self, opened_s: int) -> list[KeptOutcome]:
-        """The kept outcomes for a session that is opened anew at another time."""
-        shift_ms = (opened_s - self.opened_s) * 1000
-        return [msgspec.structs.replace(one, at_ms=one.at_ms - shift_ms) for one in self.outcomes]
+        kept = self.outcomes.find(kind, number)
+        return None if kept is None else (unpack(kept.packed, self.currency, self.exponent), kept.digest)
 
     def keep(self, kind: int, number: int, digest: bytes, now_us: int, outcome: Outcome) -> None:
         """Keep an outcome and forget those that are neither among the last nor young."""
-        at_ms = now_us // 1000 - self.opened_s * 1000
-        packed = pack(outcome)
-        kept = self.outcomes
-        if kept:
-            shorten(kept[-1].packed, packed)
-        kept.append(KeptOutcome(kind, number, digest, at_ms, packed))
-        # Only the oldest go, since each may be told by what it has in common with the next.
-        most = len(kept) - OUTCOMES_LAST
-        gone = max(0, len(kept) - OUTCOMES_MOST)
-        while gone < most and at_ms - kept[gone].at_ms >= OUTCOMES_YOUNG_MS:
-            gone += 1
-        if gone:
-            del kept[:gone]
+        self.outcomes.add(kind, number, digest, now_us - self.opened_s * 1_000_000, outcome)
 
 
 def _close_lowest_gap(ranges: list[tuple[int, int, int]]) -> None:
@@ -170,3 +150,8 @@ class Locator(msgspec.Struct, array_like=True, frozen=True):
     partition: int
     account: str
     subscriber: str
+
+
+def realm_field(origin_host: str, origin_realm: str) -> str:
+    """What a session keeps of the realm beside the host: nothing where the host tells it."""
+    return "" if origin_host.partition(".")[2] == origin_realm else origin_realm

@@ -16,9 +16,10 @@ from balance.posting import Posting
 from balance.reservation import Reservation
 from balance.rules import Scope, settle
 from ocs.charging import records
+from ocs.charging.kept import KeptOutcomes
 from ocs.charging.pricing import Catalogues, can_debit
 from ocs.charging.requests import ChargingRequest, Identity, Outcome, RequestKind, Result, ServiceRequest
-from ocs.charging.session import Session
+from ocs.charging.session import Session, realm_field
 from ocs.charging.settings import ChargingSettings
 from ocs.charging.steps import SessionStep, close_session
 from ocs.charging.workspace import Workspace
@@ -191,15 +192,13 @@ class SessionJob:
             account=account.id,
             subscriber=subscriber.id,
             origin_host=request.origin_host,
-            origin_realm=request.origin_realm,
+            realm=realm_field(request.origin_host, request.origin_realm),
             service_context=request.service_context,
             plan=subscriber.plan,
             version=self.charger.catalogues.current.version,
-            version_since_s=now_s,
             opened_s=now_s,
             seen=[] if tombstone is None else tombstone.seen,
-            outcomes=[] if tombstone is None else tombstone.outcomes_since(now_s),
-            located_s=now_s,
+            outcomes=KeptOutcomes() if tombstone is None else tombstone.outcomes.later(now_s - tombstone.opened_s),
             currency=account.currency,
             exponent=account.exponent,
         )
@@ -240,9 +239,10 @@ class SessionJob:
             outcome = step.end(CAUSE_DENIED, Result.SERVICE_DENIED)
         else:
             outcome = step.interrogate()
-        refresh = now_us // 1_000_000 - session.located_s > self.charger.settings.locator_s // 2
+        age_s = session.age_s(step.now_s)
+        refresh = age_s - session.located_after_s > self.charger.settings.locator_s // 2
         if refresh:
-            session.located_s = now_us // 1_000_000
+            session.located_after_s = age_s
         self._write(workspace, step, request, outcome, now_us, remark)
         return Answer(outcome, refresh_locator=refresh)
 
@@ -296,9 +296,9 @@ class SessionJob:
         if session.closed:
             index_session(workspace, session, False)
             workspace.due(self.session_key, None)
-        elif session.armed_s == 0 or session.deadline_s < session.armed_s:
+        elif not session.armed_after_s or session.deadline_s < session.opened_s + session.armed_after_s:
             # A later deadline leaves the due item alone: the sweeper reads the document and arms it anew (LEDGER §8).
-            session.armed_s = session.deadline_s
+            session.armed_after_s = session.age_s(session.deadline_s)
             workspace.due(self.session_key, session.deadline_s * 1_000_000)
         self._remember(workspace, session, request, outcome, now_us)
 

@@ -170,15 +170,16 @@ class SessionStep:
         """
         current = self._catalogues.current
         session = self.session
+        age_s = session.age_s(self.now_s)
         plan = session.plan if self._subscriber is None else self._subscriber.plan
         if plan != session.plan and plan in current.plans:
-            session.plan, session.version, session.version_since_s = plan, current.version, self.now_s
+            session.plan, session.version, session.version_after_s = plan, current.version, age_s
             return
-        if session.version == current.version or self.now_s - session.version_since_s < self._settings.plan_pin_s:
+        if session.version == current.version or age_s - session.version_after_s < self._settings.plan_pin_s:
             return
         if session.plan in current.plans:
             session.version = current.version
-            session.version_since_s = self.now_s
+            session.version_after_s = age_s
 
     def _grant_all(self) -> list[ServiceOutcome]:
         """Answer each key once, in the order of the request (CC-062, CC-074)."""
@@ -218,7 +219,7 @@ class SessionStep:
             state.final = -1
         elif state is not None and state.restricted and service.used:
             validity_s = self._catalogue().final_unit_policy(self._tariff_of(state)).validity_s
-            state.validity_s, state.granted_s = validity_s, self.now_s
+            state.validity_s = validity_s
         return ServiceOutcome(service.key, validity_s=validity_s, in_group=service.in_group)
 
     def _refuse(self, service: ServiceRequest, line: UsageLine, rule: Rule | None) -> ServiceOutcome:
@@ -239,7 +240,6 @@ class SessionStep:
         self._pin(state, pricing, line)
         state.granted = decision.granted or 0
         state.validity_s = decision.validity_s or 0
-        state.granted_s = self.now_s
         state.final = -1 if decision.final is None else int(decision.final.action)
         state.was_granted = state.was_granted or decision.result is Result.SUCCESS
         line.result, line.why = decision.result.value, decision.why

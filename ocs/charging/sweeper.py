@@ -131,7 +131,7 @@ class Sweeper:
             if session is None or session.closed or account is None:
                 workspace.due(key, None)
             elif session.deadline_s * 1_000_000 > now_us:
-                session.armed_s = session.deadline_s
+                session.armed_after_s = session.age_s(session.deadline_s)
                 workspace.put(key, session)
                 workspace.due(key, session.deadline_s * 1_000_000)
             else:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from balance.account import BucketKind
 from balance.reservation import Hold, Reservation
+from ocs.charging.kept import OUTCOMES_MOST
 from ocs.charging.requests import FinalAction, Outcome, QuotaKey, Reason, Result
-from ocs.charging.session import MAX_RANGES, OUTCOMES_MOST, KeyState, Session
+from ocs.charging.session import MAX_RANGES, KeyState, Session
 from tests.support.books import AuditedStore
 from tests.support.charging_kit import MIB, START_US, Kit, messages, want
 
@@ -19,11 +20,11 @@ OPENED_S = START_US // SECOND_US
 
 
 def a_session() -> Session:
-    return Session("s", "a", "u", "gw1", "net", "data", "p", 1, OPENED_S, OPENED_S, currency=978)
+    return Session("s", "a", "u", "gw1", "net", "data", "p", 1, OPENED_S, currency=978)
 
 
 def numbers(session: Session) -> list[int]:
-    return [kept.number for kept in session.outcomes]
+    return [kept.number for kept in session.outcomes.all()]
 
 
 def test_numbers_in_order_are_one_range() -> None:
@@ -152,20 +153,18 @@ def test_documents_stay_small() -> None:
         ends_s = OPENED_S + days * 86_400
         kit.top_up(ACCOUNT, amount=5 * 10**9, kind=BucketKind.OCTETS, valid_until_s=ends_s)
     measured = sizes(store)
-    assert max(measured["account"]) <= 150
+    assert max(measured["account"]) <= 150  # with two buckets of units
     assert max(measured["locator"]) <= 60
     assert max(measured["identity"]) <= 60
     assert max(measured["operation"]) <= 60
 
 
 def test_a_session_with_one_key_stays_small() -> None:
-    # Names apart (104 octets here), a session with one key and four outcomes takes 311 octets; the first answer 150.
+    # LEDGER §1: 350 octets, names (104 octets here) and four outcomes included.
     _, store = a_loaded_session()
     (session,) = store.sessions()
-    names = (session.id, session.account, session.subscriber, session.origin_host, session.origin_realm)
-    overhead = sum(len(name) for name in (*names, session.service_context, session.plan))
-    assert max(sizes(store)["session"]) - overhead <= 320
-    assert max(sizes(store)["session"]) <= 430
+    assert len(session.outcomes.all()) == 4 and len(session.keys) == 1
+    assert max(sizes(store)["session"]) <= 350
 
 
 def test_a_session_grows_no_more_after_its_first_minutes() -> None:
