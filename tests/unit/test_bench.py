@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from bench import measure
 from bench.gy.report import compare_books
 from bench.micro import codec, command, documents, rules
 from bench.micro.case import Case, run_case
+from tools import performance
 
 
 def test_both_codecs_measure_the_same_messages() -> None:
@@ -82,6 +85,44 @@ def test_books_are_compared_to_the_micro_unit() -> None:
         "account 1: 5 micro-units reserved, expected 0",
         "account 2: balance 998, expected 999: -1 micro-units",
     )
+
+
+def test_every_option_of_the_page_exists_and_every_option_is_on_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        bench_main.main(["gy", "--help"])
+    option = re.compile(r"--[a-z][a-z-]+")
+    known = set(option.findall(capsys.readouterr().out))
+    page = Path(__file__).resolve().parents[2] / "docs" / "operate" / "load-testing.md"
+    named = set(option.findall(page.read_text(encoding="utf-8")))
+    assert named - known == {"--url"}  # of bench.store
+    # What only --help says.
+    assert known - named == {
+        "--help", "--origin-realm", "--destination-host", "--service-context", "--seed", "--quiet"
+    }  # fmt: skip
+
+
+def test_the_page_of_performance_is_written_from_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = {"processor": "Abacus", "cores": 2, "kernel": "Linux 1", "python": "3.11", "tollgate_ocs": "9"}
+    one = {"min": 1.5, "median": 2.25, "max": 1234.5}
+    names = ["answers_per_s", "latency_p50_ms", "latency_p99_ms", "latency_p99.9_ms"]
+    names += [f"cpu_us_per_answer {name}" for name in ("worker 0", "worker 1", "redis", "generator")]
+    summary = {"tollgate-ocs": dict.fromkeys(names, one), "reference": dict.fromkeys(names, one)}
+    ratio = {"answers_per_s": 20.04, "cpu_us_per_answer": 0.05}
+    result = {"machine": machine, "summary": summary, "ratio_to_reference": ratio}
+    monkeypatch.setattr(performance, "RESULTS", tmp_path)
+    page = performance.PAGE.read_text(encoding="utf-8")
+    assert "No run of this release is recorded yet." in performance.page_with(page, performance.table())
+    (tmp_path / "closed.json").write_text(json.dumps(result))
+    written = performance.page_with(page, performance.table())
+    assert "Machine: Abacus, 2 cores" in written
+    cell = "2.25 (1.50–1,234)"
+    both = "4.50 (3.00–2,469)"
+    row = [cell, cell, cell, cell, both, cell, cell]
+    assert "| " + " | ".join(["one worker, Redis `fast`", *row]) + " |" in written
+    assert "20.0 times the answers, at 1/20 of the CPU time each." in written
+    assert performance.page_with(written, performance.table()) == written
+    with pytest.raises(ValueError, match="marks"):
+        performance.page_with("no marks", "x")
 
 
 def test_no_repeats_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
