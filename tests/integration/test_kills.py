@@ -40,7 +40,7 @@ class Place:
     def load(self, number: int) -> tuple[list[Asked], list[Asked]]:
         """The crowd's reports, and fifteen sessions at once on a new account that has money for five."""
         account = f"limited{number}"
-        msisdn = f"4477007{number:05d}"
+        msisdn = f"4477199{number:05d}"
         self.workers.subscriber(500, msisdn=msisdn, account=account)
         self.limited.append(account)
         return self.crowd.updates(2), self.crowd.strangers(account, msisdn, 15)

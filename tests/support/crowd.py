@@ -97,10 +97,13 @@ class Crowd:
 
     # Who charges what
 
-    def settle(self, operator: Operator, accounts: int, sessions: int, cents: int) -> None:
-        """Accounts with money and one subscriber each, and sessions of each that are still to be opened."""
+    def settle(self, operator: Operator, accounts: int, sessions: int, cents: int, town: int = 0) -> None:
+        """Accounts with money and one subscriber each, and sessions of each that are still to be opened.
+
+        Crowds of several towns (below 100) may use one store.
+        """
         for number in range(accounts):
-            name, msisdn = f"crowd{number}", f"4477008{number:05d}"
+            name, msisdn = f"crowd{town}-{number}", f"44770{town:02d}{number:05d}"
             operator.subscriber(cents, msisdn=msisdn, account=name)
             self.cents[name] = cents
             self.people += [Person(f"crowd;{name};{one}", name, msisdn) for one in range(sessions)]
