@@ -195,6 +195,9 @@ def run(options: argparse.Namespace) -> int:
     except ValueError as error:
         options.parser.error(str(error))
     configure_logging("error", "text")
+    if plan.rate is None and plan.sessions < plan.connections * plan.window:
+        note = f"{plan.sessions} sessions do not fill {plan.connections} × {plan.window}: raise --sessions"
+        errors.print(f"[yellow]note[/] {note}", highlight=False, soft_wrap=True)
     results: dict[str, list[Result]] = {}
     try:
         for target in _targets(options, plan):
