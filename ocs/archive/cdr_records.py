@@ -128,8 +128,6 @@ def session_totals(closing: Event, before: Iterable[ArchivedEvent]) -> SessionTo
         event = decode_event(one.event)
         if event.kind not in ("session", "sweep"):
             continue
-        if event.close_cause:
-            break
         totals.add(event)
         if event.request.startswith(_INITIAL):
             break

@@ -374,6 +374,27 @@ def test_a_segment_that_another_process_closed_is_left_to_it(tmp_path: Path) -> 
     assert [(one.position, one.sequence) for one in found] == [(1, 1), (2, 2), (3, 3)]
 
 
+def test_a_segment_that_is_closed_in_the_last_moment_takes_no_more_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at it and the transaction; else both processes would give out one position."""
+    one, two = (ArchiveWriter(tmp_path, ArchiveSettings()) for _ in range(2))
+    one.adopt("store")
+    two.identity()
+    one.append([new_event(1)], START_US)
+    append = Segment.append
+
+    def late(self: Segment, choose: Any) -> int:
+        monkeypatch.undo()
+        two.append([new_event(2)], START_US + DAY_US)
+        return append(self, choose)
+
+    monkeypatch.setattr(Segment, "append", late)
+    one.append([new_event(3)], START_US)
+    found = list(archived(ArchiveReader(tmp_path)))
+    assert [(found_one.position, found_one.sequence) for found_one in found] == [(1, 1), (2, 2), (3, 3)]
+
+
 # Whose archive it is
 
 
