@@ -9,6 +9,7 @@ cdef enum:
     CODES = 10000
     BUCKETS = 3776
     PROBLEMS = 8
+    FINISHED_KEPT = 128
 
 
 cdef struct Key:
@@ -28,6 +29,7 @@ cdef struct Usage:
 cdef struct Slot:
     uint64_t due_ns
     uint64_t session_number
+    int64_t spent
     uint32_t hop_by_hop
     uint32_t end_to_end
     uint32_t account
@@ -39,6 +41,13 @@ cdef struct Slot:
     uint8_t tries
     uint16_t connection
     Usage usage[MAX_KEYS]
+
+
+cdef struct Finished:
+    uint64_t session_number
+    int64_t spent
+    uint32_t account
+    uint16_t connection
 
 
 cdef struct Patch:
@@ -76,6 +85,7 @@ cdef class Load:
     cdef Connection* _connections
     cdef Slot* _slots
     cdef int64_t* _spent
+    cdef Finished _last[FINISHED_KEPT]
     cdef Key _keys[MAX_KEYS]
     cdef uint64_t _codes[CODES]
     cdef uint64_t _service_codes[CODES]
@@ -114,5 +124,6 @@ cdef class Load:
     ) except? False
     cdef int check_grant(self, Slot* slot, uint32_t index, uint32_t result, uint64_t units) except -1
     cdef int go_on(self, Slot* slot, uint32_t number, uint32_t code) except -1
+    cdef void finish(self, Slot* slot) noexcept
     cdef void book(self, Slot* slot) noexcept
     cdef int problem(self, int kind, Slot* slot, uint64_t expected, uint64_t found) except -1

@@ -281,6 +281,7 @@ cdef class Load:
         slot.request_number = 0
         slot.updates_left = self._updates
         slot.tries = 0
+        slot.spent = 0
         memset(slot.usage, 0, sizeof(slot.usage))
 
     cdef void enqueue(self, uint32_t number) noexcept:
@@ -645,7 +646,7 @@ cdef class Load:
             slot.tries = 0
             if slot.kind == TERMINATION:
                 self._open -= 1
-                self._finished += 1
+                self.finish(slot)
                 self.begin(slot)
             else:
                 slot.request_number += 1
@@ -662,16 +663,26 @@ cdef class Load:
         self.enqueue(number)
         return 0
 
+    cdef void finish(self, Slot* slot) noexcept:
+        """Keep what a session cost, among the last that ended."""
+        cdef Finished* one = &self._last[self._finished % FINISHED_KEPT]
+        one.session_number, one.spent = slot.session_number, slot.spent
+        one.account, one.connection = slot.account, slot.connection
+        self._finished += 1
+
     cdef void book(self, Slot* slot) noexcept:
         """Debit what was reported: cumulative over the session, each rating group by itself."""
         cdef uint32_t index
         cdef Usage* usage
+        cdef int64_t due_micros
         for index in range(self._key_count):
             usage = &slot.usage[index]
             if usage.used:
-                self._spent[slot.account] += <int64_t>(
+                due_micros = <int64_t>(
                     cost(&self._keys[index], usage.total + usage.used) - cost(&self._keys[index], usage.total)
                 )
+                self._spent[slot.account] += due_micros
+                slot.spent += due_micros
                 usage.total += usage.used
                 usage.used = 0
 
@@ -754,6 +765,17 @@ cdef class Load:
         """What each account must have been debited, in order."""
         cdef uint32_t number
         return [self._spent[number] for number in range(self._account_count)]
+
+    def last_sessions(self):
+        """The sessions that ended last, at most 128: (connection, number, account, what it must have cost)."""
+        cdef uint64_t place
+        return [
+            (
+                self._last[place].connection, self._last[place].session_number, self._last[place].account,
+                self._last[place].spent,
+            )
+            for place in range(min(self._finished, FINISHED_KEPT))
+        ]
 
     def latencies(self):
         """(longest latency of a bucket in ns, requests), those only that were met, in order; and the longest of all."""

@@ -18,9 +18,19 @@ from bench.gy import templates
 from bench.gy.accounts import account_name, make_accounts
 from bench.gy.connection import Address, PeerError
 from bench.gy.plan import PRICES, Plan, parse_price
-from bench.gy.report import Balances, Books, Result, compare_books, ratios, show, show_failures, spread
+from bench.gy.report import (
+    Balances,
+    Books,
+    Result,
+    compare_books,
+    compare_sessions,
+    ratios,
+    show,
+    show_failures,
+    spread,
+)
 from bench.gy.servers import Ocs, Operator, Redis, ServerError
-from bench.gy.traffic import Progress, Run
+from bench.gy.traffic import Progress, Run, Seen
 from bench.measure import describe_machine
 from ocs.telemetry import configure_logging
 
@@ -39,6 +49,9 @@ class Target(Protocol):
     def balances(self) -> Balances | None:
         """By account; `None`: they cannot be read."""
 
+    def session_cost(self, session_id: str) -> int | None:
+        """What a session has cost; `None`: it cannot be asked."""
+
 
 class _Target:
     """One server, by its parts."""
@@ -49,11 +62,13 @@ class _Target:
         addresses: Sequence[Address],
         processes: Mapping[str, int],
         balances: Callable[[], Balances | None],
+        session_cost: Callable[[str], int | None] = lambda _session_id: None,
     ) -> None:
         self.name = name
         self.addresses = addresses
         self.processes = processes
         self.balances = balances
+        self.session_cost = session_cost
 
 
 def register(commands: Any) -> None:
@@ -228,8 +243,16 @@ def _measure(target: Target, plan: Plan, repeat: int, options: argparse.Namespac
     after = target.balances()
     books = Books(0, sum(seen.spent_micros))
     if before is not None and after is not None:
-        books = compare_books(before, after, seen.spent_micros, plan.msisdn)
+        books = _with_sessions(compare_books(before, after, seen.spent_micros, plan.msisdn), target, seen)
     return Result(target.name, repeat, seen, books, options.allow_busy)
+
+
+def _with_sessions(books: Books, target: Target, seen: Seen) -> Books:
+    """The books with those sessions compared whose cost the server tells."""
+    costs = [target.session_cost(session_id) for session_id, _micros in seen.sessions]
+    found = [(one, cost) for one, cost in zip(seen.sessions, costs, strict=True) if cost is not None]
+    wrong = compare_sessions([one for one, _cost in found], [cost for _one, cost in found])
+    return books._replace(wrong=(*books.wrong, *wrong), sessions=len(found))
 
 
 # Servers
@@ -261,7 +284,8 @@ def _ours(options: argparse.Namespace, plan: Plan) -> Iterator[Target]:
             found = ocs.operators[0].accounts()
             return [found[account_name(number)] for number in range(plan.accounts)]
 
-        yield _Target(OURS, ocs.addresses, {**ocs.workers, **processes}, balances)
+        cost = ocs.operators[0].session_cost
+        yield _Target(OURS, ocs.addresses, {**ocs.workers, **processes}, balances, cost)
 
 
 @contextlib.contextmanager
@@ -290,7 +314,7 @@ def _foreign(options: argparse.Namespace, plan: Plan) -> Iterator[Target]:
         def balances() -> Balances:
             return [operator.balance_of(f"e164:{plan.msisdn(number)}") for number in range(plan.accounts)]
 
-        yield _Target(FOREIGN, options.server, dict(options.pid or ()), balances)
+        yield _Target(FOREIGN, options.server, dict(options.pid or ()), balances, operator.session_cost)
 
 
 # Output

@@ -118,6 +118,10 @@ class Plan(NamedTuple):
         """IMSI of an account."""
         return str(int(self.imsi_from) + account).zfill(len(self.imsi_from))
 
+    def session_id(self, connection: int, run: int, number: int) -> str:
+        """Session-Id of a session."""
+        return templates.session_id(self.gateway(connection, run), number)
+
     def load(self, run: int) -> Load:
         """The compiled message path, ready to send."""
         load = Load(

@@ -28,7 +28,9 @@ class Books(NamedTuple):
     expected_micros: int
     """Sum of all debits that the generator computed."""
     wrong: tuple[str, ...] = ()
-    """A sentence for each account that is wrong."""
+    """A sentence for each account or session that is wrong."""
+    sessions: int = 0
+    """How many sessions that ended were compared, each by itself."""
 
 
 def compare_books(before: Balances, after: Balances, spent_micros: Sequence[int], name: Callable[[int], str]) -> Books:
@@ -44,6 +46,15 @@ def compare_books(before: Balances, after: Balances, spent_micros: Sequence[int]
         if reserved != before[number][1]:
             wrong.append(f"account {name(number)}: {reserved} micro-units reserved, expected {before[number][1]}")
     return Books(len(spent_micros), sum(spent_micros), tuple(wrong))
+
+
+def compare_sessions(expected: Sequence[tuple[str, int]], found_micros: Sequence[int]) -> list[str]:
+    """A sentence for each session that cost something else than it must have."""
+    return [
+        f"session {session}: cost {found}, expected {micros}: {found - micros:+} micro-units"
+        for (session, micros), found in zip(expected, found_micros, strict=True)
+        if found != micros
+    ]
 
 
 class Result(NamedTuple):
@@ -184,7 +195,9 @@ def _books(runs: Sequence[Result]) -> str:
     if not runs[0].books.accounts:
         return "none: no way to read them"
     wrong = sum(len(run.books.wrong) for run in runs)
-    return f"{runs[0].books.accounts:,}, " + (f"{wrong} wrong" if wrong else "all right")
+    sessions = sum(run.books.sessions for run in runs)
+    compared = f"{runs[0].books.accounts:,}" + (f" and {sessions:,} sessions" if sessions else "")
+    return f"{compared}, " + (f"{wrong} wrong" if wrong else "all right")
 
 
 def _added(each: Sequence[Mapping[int, int]]) -> dict[int, int]:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -188,6 +189,12 @@ class Operator:
         """The same of the account behind an identity (`e164:…`)."""
         account = self.get(f"/v1/subscribers/{identity}")["balance"]
         return account["balance_micros"], account["reserved_micros"]
+
+    def session_cost(self, session_id: str) -> int:
+        """What a session has cost so far, in micro-units."""
+        found = self.get(f"/v1/session?session={quote(session_id, safe='')}")
+        cost_micros: int = found["cost_micros"]
+        return cost_micros
 
     def facts(self) -> dict[str, Any]:
         """What `ocs doctor` shows."""

@@ -87,10 +87,15 @@ def unable_to_deliver(gateway: Gateway, request: bytes) -> bytes:
     return writer.finish()
 
 
+def session_id(gateway: Gateway, number: int) -> str:
+    """A Session-Id of a gateway."""
+    return f"{gateway.origin_host};{gateway.session_prefix};{number:0{SESSION_DIGITS}d}"
+
+
 def credit_control(gateway: Gateway, kind: int, rating_groups: Sequence[int]) -> Template:
     """A CCR of a PGW: two Subscription-Ids, User-Name, PS-Information, one MSCC for each rating group."""
     writer = Writer(CREDIT_CONTROL, CREDIT_CONTROL_APPLICATION, FLAG_REQUEST | FLAG_PROXIABLE)
-    session = f"{gateway.origin_host};{gateway.session_prefix};" + "0" * SESSION_DIGITS
+    session = session_id(gateway, 0)
     session_at = writer.avp(263, session)
     writer.patches.append(Patch(session_at + len(session) - SESSION_DIGITS, 0, 0, SESSION_DIGITS))
     _origin(writer, gateway)

@@ -48,6 +48,8 @@ class Seen(NamedTuple):
     examples: list[str]
     spent_micros: list[int]
     """By account: what its sessions must have been debited."""
+    sessions: list[tuple[str, int]]
+    """Session-Id of some that ended, and what each must have cost."""
     cpu_us: dict[str, int]
     """By process, in the measured time; `generator` is this one."""
     rss_octets: dict[str, int]
@@ -210,6 +212,10 @@ class Run:
             problems=problems,
             examples=told,
             spent_micros=load.spent_micros(),
+            sessions=[
+                (self.plan.session_id(connection, self._number, number), micros)
+                for connection, number, _account, micros in load.last_sessions()
+            ],
             cpu_us={name: after[name].cpu_us - before[name].cpu_us for name in after if name in before},
             rss_octets={name: use.rss_octets for name, use in after.items() if use.rss_octets},
             reconnects=sum(connection.reconnects for connection in self._connections),

@@ -11,7 +11,7 @@ import pytest
 from balance.documents import version_of
 from bench import __main__ as bench_main
 from bench import measure
-from bench.gy.report import compare_books
+from bench.gy.report import compare_books, compare_sessions
 from bench.micro import codec, command, documents, rules
 from bench.micro.case import Case, run_case
 from tools import performance
@@ -78,13 +78,22 @@ def test_documents_that_are_measured_can_be_written_and_read() -> None:
 def test_books_are_compared_to_the_micro_unit() -> None:
     before = [(1000, 0), (1000, 0), (1000, 7)]
     right = compare_books(before, [(900, 0), (1000, 0), (999, 7)], [100, 0, 1], str)
-    assert right == (3, 101, ())
+    assert right == (3, 101, (), 0)
     wrong = compare_books(before, [(901, 0), (1000, 5), (998, 7)], [100, 0, 1], str)
     assert wrong.wrong == (
         "account 0: balance 901, expected 900: +1 micro-units",
         "account 1: 5 micro-units reserved, expected 0",
         "account 2: balance 998, expected 999: -1 micro-units",
     )
+
+
+def test_sessions_are_compared_to_the_micro_unit() -> None:
+    expected = [("a;1", 100), ("a;2", 0), ("a;3", 7)]
+    assert compare_sessions(expected, [100, 0, 7]) == []
+    assert compare_sessions(expected, [100, 1, 6]) == [
+        "session a;2: cost 1, expected 0: +1 micro-units",
+        "session a;3: cost 6, expected 7: -1 micro-units",
+    ]
 
 
 def test_every_option_of_the_page_exists_and_every_option_is_on_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -183,6 +183,9 @@ def test_what_must_be_debited_is_the_cumulative_price(price: int, per: int, step
     spent += math.ceil(Fraction(math.ceil(Fraction(used, step)) * step * price, per))
     assert problems_of(load) == {}
     assert load.spent_micros() == [spent]
+    # A session without updates, then one with three: seven requests, two ends.
+    assert [number for _, number, _, _ in load.last_sessions()] == [0, 1]
+    assert sum(micros for _, _, _, micros in load.last_sessions()) == spent
 
 
 @pytest.mark.parametrize(
