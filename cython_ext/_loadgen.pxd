@@ -104,7 +104,7 @@ cdef class Load:
     cdef Py_ssize_t _out_size, _out_room
 
     cdef int add_key(self, rating_group, quota, price_micros, per, step) except -1
-    cdef int share_out(self) except -1
+    cdef int share_out(self, bint staggered) except -1
     cdef void begin(self, Slot* slot) noexcept
     cdef void enqueue(self, uint32_t number) noexcept
     cdef uint32_t dequeue(self, Connection* connection) noexcept

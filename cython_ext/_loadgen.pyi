@@ -17,6 +17,7 @@ class Load:
         seed: int,
         session_number: int,
         shared: bool = False,
+        staggered: bool = True,
     ) -> None: ...
     def set_template(
         self,

@@ -153,11 +153,12 @@ cdef class Load:
 
     def __init__(
         self, int connections, int window, int sessions, int updates, int accounts, msisdn, imsi, keys, uint32_t seed,
-        uint64_t session_number, bint shared=False,
+        uint64_t session_number, bint shared=False, bint staggered=True,
     ):
         """`keys` are (rating_group, quota, price_micros, per, step); `msisdn` and `imsi` those of account 0.
 
-        An account's sessions come over one connection, unless `shared`. `ValueError` for what cannot be run.
+        An account's sessions come over one connection, unless `shared`. If `staggered`, the first sessions are cut short,
+        each at another place, so that not all end at once. `ValueError` for what cannot be run.
         """
         if not 1 <= connections <= MAX_CONNECTIONS:
             raise ValueError(f"connections: {connections}, expected 1 to {MAX_CONNECTIONS}")
@@ -197,7 +198,7 @@ cdef class Load:
         memset(self._problem_counts, 0, sizeof(self._problem_counts))
         memset(self._answered, 0, sizeof(self._answered))
         self._problems = []
-        self.share_out()
+        self.share_out(staggered)
 
     def __dealloc__(self):
         cdef uint32_t number
@@ -218,8 +219,8 @@ cdef class Load:
         self._key_count += 1
         return 0
 
-    cdef int share_out(self) except -1:
-        """Give the sessions to the connections in turn; their first lives end one after the other, not all at once."""
+    cdef int share_out(self, bint staggered) except -1:
+        """Give the sessions to the connections in turn."""
         cdef uint32_t number, connection
         cdef Connection* one
         for number in range(self._connection_count):
@@ -233,7 +234,7 @@ cdef class Load:
             connection = number % self._connection_count
             self._slots[number].connection = <uint16_t>connection
             self.begin(&self._slots[number])
-            if self._updates:
+            if staggered and self._updates:
                 self._slots[number].updates_left = number % (self._updates + 1)
             self.enqueue(number)
         return 0

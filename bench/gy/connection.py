@@ -106,6 +106,10 @@ class GyConnection:
             await self._ended.wait()
         self._drop()
 
+    def cut(self) -> None:
+        """Close without a word."""
+        self._drop()
+
     def _drop(self) -> None:
         if self._socket is not None:
             trio.lowlevel.notify_closing(self._socket)

@@ -31,7 +31,7 @@ class _Filling:
 
     def __init__(self, plan: Plan, requests_each: int) -> None:
         self.run = time.time_ns() // 1_000_000
-        self.load = plan._replace(updates=FOR_EVER).load(self.run)
+        self.load = plan._replace(updates=FOR_EVER).load(self.run, staggered=False)
         self.most = plan.sessions * requests_each
         self.done = trio.Event()
 
@@ -82,5 +82,7 @@ async def _fill(plan: Plan, addresses: Sequence[Address], filling: _Filling, tim
             await filling.done.wait()
         if limit.cancelled_caught:
             raise PeerError(f"only {filling.load.sent} of {filling.most} requests within {timeout_s:g} s")
-        # Without a DPR: a gateway that stays keeps its sessions.
         nursery.cancel_scope.cancel()
+    for connection in connections:
+        # Without a DPR: a gateway that is only cut off keeps its sessions.
+        connection.cut()

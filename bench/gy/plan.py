@@ -122,8 +122,8 @@ class Plan(NamedTuple):
         """Session-Id of a session."""
         return templates.session_id(self.gateway(connection, run), number)
 
-    def load(self, run: int) -> Load:
-        """The compiled message path, ready to send."""
+    def load(self, run: int, staggered: bool = True) -> Load:
+        """The compiled message path, ready to send; the first sessions are cut short if `staggered`."""
         load = Load(
             self.connections,
             self.window,
@@ -136,6 +136,7 @@ class Plan(NamedTuple):
             self.seed,
             0,
             self.shared_accounts,
+            staggered,
         )
         groups = [price.rating_group for price in self.prices]
         for connection in range(self.connections):

@@ -217,7 +217,7 @@ class Ocs:
         self.addresses: list[Address] = []
         """Where each worker takes gateways."""
         self.workers: dict[str, int] = {}
-        """Process ids of the workers by name."""
+        """Process ids by name: `worker 0` and so on, and `supervisor` if there are several."""
         self.program: tuple[str, ...] = ("ocs.cli.main", "serve")
         """Module that serves, and its arguments."""
         self.environment: dict[str, str] = {}
@@ -246,6 +246,8 @@ class Ocs:
             listener = next(one for one in facts["listeners"] if one["name"] == "diameter")
             self.addresses.append(("127.0.0.1", int(str(listener["address"]).rpartition(":")[2])))
             self.workers[f"worker {number}"] = int(facts["pid"])
+        if len(self.operators) > 1:
+            self.workers["supervisor"] = self._process.pid
 
     def __exit__(self, *_: object) -> None:
         for operator in self.operators:

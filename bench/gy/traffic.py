@@ -130,6 +130,9 @@ class Run:
         except* (PeerError, ValueError) as group:
             # What was seen until then is still told, and the run has failed.
             self._failure = str(_first(group))
+        finally:
+            for connection in self._connections:
+                connection.cut()
 
     async def _phases(self, nursery: trio.Nursery) -> None:
         plan, load = self.plan, self._load

@@ -79,7 +79,7 @@ def test_a_run_of_its_own_on_redis_with_two_workers_and_the_reference(capsys: py
     assert 0 < figures["latency_p50_ms"] <= figures["latency_p99_ms"] <= figures["latency_p99.9_ms"]
     assert {"rss_mib worker 0", "rss_mib worker 1", "rss_mib redis"} <= set(figures)
     assert {name for name in figures if name.startswith("cpu_us")} == {
-        f"cpu_us_per_answer {name}" for name in ("worker 0", "worker 1", "redis", "generator")
+        f"cpu_us_per_answer {name}" for name in ("worker 0", "worker 1", "supervisor", "redis", "generator")
     }
     assert set(report["ratio_to_reference"]) == {"answers_per_s", "cpu_us_per_answer"}
 
