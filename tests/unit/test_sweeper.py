@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from balance.account import BucketKind
 from balance.ledger import Verb
+from balance.store import DueItem, StoreFailure
 from ocs.charging.requests import EventAction, Result, ServiceRequest
+from ocs.charging.sweeper import BUSY_ACCOUNTS, ITEMS_PER_TURN, PARTITIONS_AT_ONCE, PASSES_PUT_OFF
 from tests.support.books import AuditedStore, audit
 from tests.support.charging_kit import CENT, MIB, START_US, Kit, messages, only, report, want
 
@@ -153,3 +157,90 @@ def test_a_request_after_tcc_and_before_the_sweeper_finds_the_session_closed(kit
     assert kit.balance() == (1000, 0) and CENT == 10_000
     assert kit.advance(0) == 0
     audit(store_of(kit))
+
+
+class BusyConductor:
+    """Says how many accounts have work."""
+
+    waiting = 0
+
+
+def sweep_mine(kit: Kit) -> int:
+    handled: list[int] = []
+    kit.sweeper.sweep_mine(handled.append)
+    assert len(handled) == 1
+    return handled[0]
+
+
+def overdue(kit: Kit, sessions: int) -> None:
+    who = kit.account(cents=20_000, plan="d10-300s")
+    for number in range(sessions):
+        kit.initial(who, want(), session=f"s{number}")
+    kit.now_us += 601_000_000
+
+
+def test_a_long_queue_puts_the_sweep_off_but_not_for_ever(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    overdue(kit, 1)
+    busy = BusyConductor()
+    monkeypatch.setattr(type(kit.conductor), "waiting", property(lambda conductor: busy.waiting))
+    busy.waiting = BUSY_ACCOUNTS + 1
+    assert [sweep_mine(kit) for _ in range(PASSES_PUT_OFF + 1)] == [0] * PASSES_PUT_OFF + [1]
+    assert kit.sweeper.put_off == PASSES_PUT_OFF
+    assert sweep_mine(kit) == 0 and kit.sweeper.put_off == PASSES_PUT_OFF + 1, "put off again"
+    busy.waiting = BUSY_ACCOUNTS
+    assert sweep_mine(kit) == 0 and kit.sweeper.put_off == PASSES_PUT_OFF + 1, "nothing is left"
+
+
+def test_a_pass_that_was_cut_short_is_taken_up_where_it_ended(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = BusyConductor()
+    monkeypatch.setattr(type(kit.conductor), "waiting", property(lambda conductor: busy.waiting))
+    asked: list[int] = []
+    due = store_of(kit).due
+
+    def look(partition: int, now_us: int, limit: int, done: Callable[[list[DueItem]], None]) -> None:
+        asked.append(partition)
+        busy.waiting = 0 if len(asked) % 10 else BUSY_ACCOUNTS + 1
+        due(partition, now_us, limit, done)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(kit.store, "due", look)
+    for _ in range(8):
+        busy.waiting = 0
+        sweep_mine(kit)
+    assert asked[:64] == list(range(64))
+
+
+def test_only_the_partitions_of_this_process_are_swept(kit: Kit) -> None:
+    overdue(kit, 3)
+    kit.sweeper.is_mine = lambda partition: partition != 5
+    assert sweep_mine(kit) == 0
+    kit.sweeper.is_mine = lambda partition: partition == 5
+    assert sweep_mine(kit) == 3
+
+
+def test_a_turn_takes_a_limited_number_of_items_and_few_partitions_at_once(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overdue(kit, ITEMS_PER_TURN + 10)
+    assert sweep_mine(kit) == ITEMS_PER_TURN
+    underway: list[Callable[[], None]] = []
+    asked: list[int] = []
+
+    def look(partition: int, _now_us: int, _limit: int, done: Callable[[list[DueItem]], None]) -> None:
+        asked.append(partition)
+        underway.append(lambda: done([]))
+
+    monkeypatch.setattr(kit.store, "due", look)
+    kit.sweeper.sweep_mine(lambda handled: asked.append(-1))
+    assert len(asked) == PARTITIONS_AT_ONCE
+    while underway:
+        underway.pop(0)()
+        assert len(underway) <= PARTITIONS_AT_ONCE
+    assert asked == [*range(64), -1]
+
+
+def test_a_store_that_fails_ends_the_pass_all_the_same(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_partition: int, _now_us: int, _limit: int, done: Callable[[StoreFailure], None]) -> None:
+        done(StoreFailure("gone", False))
+
+    monkeypatch.setattr(kit.store, "due", fail)
+    assert sweep_mine(kit) == 0 and kit.sweeper.failures == 64
