@@ -12,6 +12,8 @@ from bench.micro import command as micro_command
 
 COMMANDS = (gy_command, micro_command, memory, pauses)
 
+INTERRUPTED = 130
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a measurement and print it as a table or as JSON; return the exit status."""
@@ -20,7 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for one in COMMANDS:
         one.register(commands)
     options = parser.parse_args(arguments)
-    status: int = options.run(options)
+    status = INTERRUPTED
+    try:
+        status = options.run(options)
+    except* KeyboardInterrupt:
+        # What was started is ended and removed by now.
+        print("interrupted", file=sys.stderr)
     return status
 
 

@@ -404,7 +404,7 @@ def _progress(console: Console, what: str, quiet: bool) -> Iterator[Callable[[Pr
     if quiet:
         yield lambda _progress: None
     elif console.is_terminal:
-        with console.status(what) as status:
+        with console.status(what, refresh_per_second=2) as status:
             yield lambda progress: status.update(line(progress))
     else:
 
