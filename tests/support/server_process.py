@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import select
 import signal
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -19,6 +20,7 @@ from tests.support.gy_client import Answer, GyClient, Requests
 from tests.support.processes import DYING_WITH_THE_TEST
 
 CATALOGUE = Path(__file__).with_name("catalogue.toml")
+CATALOGUE_TIMEOUT_S = 10.0
 CENT = 10_000
 HOST, REALM = "ocs1.example.com", "example.com"
 
@@ -284,15 +286,12 @@ class Workers(Operator):
             server.stop()
 
     def prepare(self) -> None:
-        """Activate the scenarios' catalogue; returns when every worker charges by it."""
+        """Activate the scenarios' catalogue; every worker charges by it when this returns."""
         version = self.activate()
-        behind = [one for one in self.servers if one.get("/v1/doctor")["catalogue"]["version"] != version]
-        for server in behind:
-            server.terminate()
-        for server in behind:
-            server.stop()
-            server.launch()
-        self.wait_until_ready()
+        end = time.monotonic() + CATALOGUE_TIMEOUT_S
+        while any(one.get("/v1/doctor")["catalogue"]["version"] != version for one in self.servers):
+            assert time.monotonic() < end, "a worker does not follow the catalogue"
+            time.sleep(0.02)
 
     def get(self, path: str) -> dict[str, Any]:
         return next(self._next).get(path)
