@@ -116,11 +116,19 @@ class Membership:
         async with self._following:
             before = self._follower.current
             await self._run(self._follower.follow())
-            if self._follower.current != before:
-                log.info("catalogue switched", version=self._follower.current, before=before)
+            self._note_switch(before)
             ahead_us = self._follower.switches_in_us()
             if ahead_us:
-                self._loop.call_later(ahead_us / 1e6, self._follower.adopt)
+                self._loop.call_later(ahead_us / 1e6, self._adopt)
+
+    def _adopt(self) -> None:
+        before = self._follower.current
+        self._follower.adopt()
+        self._note_switch(before)
+
+    def _note_switch(self, before: int) -> None:
+        if self._follower.current != before:
+            log.info("catalogue in use", version=self._follower.current, before=before)
 
     async def activate(self, order: Order, text: str, filename: str) -> Activated:
         """Publish a checked text, wait for the workers to load it, make it current; returns when it is.
@@ -164,6 +172,7 @@ class Membership:
         desk = self.desk
         return {
             "workers_seen": len(self.registry.members),
+            "sweep_partitions": self.registry.share(self._engine.store.partitions),
             "membership_turns_failed": self.failures,
             "notices_delivered": desk.delivered,
             "notices_unheard": desk.unheard,

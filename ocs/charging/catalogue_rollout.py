@@ -2,7 +2,7 @@
 
     publish        the text is a version of the store; the pointer names it as published
     each worker    reads the pointer several times a second, compiles what it has not, says so in its registry entry
-    activate       once every worker that lives has it: the pointer makes it current at a time a second ahead
+    activate       once every worker that lives has it: the pointer makes it current at a time half a second ahead
     each worker    switches at that time
 
 A worker that cannot compile it, and so could not charge a session that another opens under it, keeps it from becoming
@@ -19,13 +19,14 @@ from ocs.charging.catalogue_store import CataloguePointer, CatalogueText, read_p
 from ocs.charging.conductor import ChargingError
 from ocs.charging.engine import Engine
 from ocs.charging.pricing import Catalogues
-from ocs.charging.registry import WorkerEntry
+from ocs.charging.registry import WorkerEntry, in_order
 from ocs.charging.saga import Offload, Saga
 from tariffs.model import Catalogue
 from tariffs.problems import CatalogueError
 
-AHEAD_US = 1_000_000
-"""How far ahead the time of the switch is set: every worker has read the pointer by then, several times over."""
+AHEAD_US = 500_000
+"""How far ahead the time of the switch is set: every worker has read the pointer by then. One that is late switches late,
+which only means that it opens sessions at the old prices for a moment more."""
 
 
 class CatalogueBlocked(ChargingError):
@@ -69,8 +70,9 @@ class Readiness(NamedTuple):
 
 def readiness(members: Sequence[WorkerEntry], version: int) -> Readiness:
     """Sort the workers by how far they are."""
-    ready = tuple(one for one in members if one.has_loaded(version))
-    others = [one for one in members if not one.has_loaded(version)]
+    ordered = in_order(members)
+    ready = tuple(one for one in ordered if one.has_loaded(version))
+    others = [one for one in ordered if not one.has_loaded(version)]
     failed = tuple(one for one in others if one.failure(version))
     return Readiness(ready, tuple(one for one in others if not one.failure(version)), failed)
 

