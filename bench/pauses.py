@@ -43,7 +43,9 @@ def register(commands: Any) -> None:
         "--rate", type=float, default=2000.0, metavar="R", help="requests a second while watched (2000)"
     )
     parser.add_argument("--duration-s", type=float, default=20.0, metavar="S", help="watched time (20)")
-    parser.add_argument("--most-ms", type=float, metavar="MS", help="fail if a collection takes longer")
+    parser.add_argument(
+        "--most-ms", type=float, metavar="MS", help="fail if a collection takes longer, the forced one included"
+    )
     parser.add_argument("--redis-server", metavar="PATH", help="the program (found on PATH)")
     parser.add_argument("--settings", metavar="TOML", default="", help="more lines for the server's configuration")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -73,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(report, indent=2))
     else:
         show(Console(width=None if Console().is_terminal else 120), report)
-    longest_ms = max(report["longest_collection_own_cpu_ms"])
+    longest_ms = max(*report["longest_collection_own_cpu_ms"], report["forced_collection_own_cpu_ms"])
     if options.most_ms is not None and longest_ms > options.most_ms:
         print(f"FAILED a collection took {longest_ms:.1f} ms, expected at most {options.most_ms:g}", file=sys.stderr)
         return 1

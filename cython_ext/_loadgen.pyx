@@ -342,6 +342,16 @@ cdef class Load:
             self.send(one, self.dequeue(one), due_ns, now_ns)
         return PyBytes_FromStringAndSize(<char*>self._out, self._out_size) if self._out_size else b""
 
+    def next_due(self):
+        """The instant at which the next request is due, whether or not a session is free for it."""
+        cdef uint64_t earliest = self.due_instant(0, &self._connections[0]), due_ns
+        cdef uint32_t number
+        for number in range(1, self._connection_count):
+            due_ns = self.due_instant(number, &self._connections[number])
+            if due_ns < earliest:
+                earliest = due_ns
+        return earliest
+
     def overdue(self, uint64_t now_ns):
         """How many requests are due and not written, for want of a session."""
         cdef uint64_t total = 0

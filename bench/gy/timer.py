@@ -9,6 +9,7 @@ import os
 import trio
 
 _CLOCK_MONOTONIC = 1
+_ABSOLUTE = 1
 _NANOSECONDS = 1_000_000_000
 
 
@@ -20,28 +21,27 @@ class _Itimerspec(ctypes.Structure):
     _fields_ = (("it_interval", _Timespec), ("it_value", _Timespec))
 
 
-class Ticker:
-    """`with Ticker(500_000) as ticker: await ticker.wait()` returns about every half millisecond; late ticks are merged."""
+class Alarm:
+    """`with Alarm() as alarm: await alarm.wait_until(instant_ns)`; instants are those of `time.monotonic_ns`."""
 
-    def __init__(self, interval_ns: int) -> None:
-        self._interval_ns = interval_ns
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
         self._fd = -1
 
-    def __enter__(self) -> Ticker:
-        libc = ctypes.CDLL(None, use_errno=True)
-        self._fd = libc.timerfd_create(_CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+    def __enter__(self) -> Alarm:
+        self._fd = self._libc.timerfd_create(_CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), "timerfd_create")
-        every = _Timespec(*divmod(self._interval_ns, _NANOSECONDS))
-        if libc.timerfd_settime(self._fd, 0, ctypes.byref(_Itimerspec(every, every)), None) != 0:
-            raise OSError(ctypes.get_errno(), "timerfd_settime")
         return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
 
-    async def wait(self) -> None:
-        """Until the next tick."""
+    async def wait_until(self, instant_ns: int) -> None:
+        """Until an instant; at once if it has passed."""
+        when = _Itimerspec(_Timespec(0, 0), _Timespec(*divmod(max(1, instant_ns), _NANOSECONDS)))
+        if self._libc.timerfd_settime(self._fd, _ABSOLUTE, ctypes.byref(when), None) != 0:
+            raise OSError(ctypes.get_errno(), "timerfd_settime")
         await trio.lowlevel.wait_readable(self._fd)
         with contextlib.suppress(BlockingIOError):
             os.read(self._fd, 8)

@@ -14,10 +14,11 @@ from bench.gy import templates
 from bench.gy.connection import Address, GyConnection, PeerError
 from bench.gy.plan import Plan
 from bench.gy.processes import ProcessUse, uses_of
+from bench.gy.timer import Alarm
 from cython_ext._loadgen import Load
 
-TICK_NS = 500_000
-"""How often requests of the open loop are looked for; their latency counts from the instant that they were due."""
+TURN_NS = 400_000
+"""Least time between two looks for due requests: what becomes due in between leaves together, at most so much late."""
 NS = 1_000_000_000
 
 
@@ -169,11 +170,11 @@ class Run:
                 await trio.sleep(0.01)
 
     async def _pace(self) -> None:
-        from bench.gy.timer import Ticker
-
-        with Ticker(TICK_NS) as ticker:
+        with Alarm() as alarm:
+            looked_ns = self._began_ns
             while self._paced:
-                await ticker.wait()
+                await alarm.wait_until(max(self._load.next_due(), looked_ns + TURN_NS))
+                looked_ns = time.monotonic_ns()
                 self._transmit()
 
     async def _tell(self) -> None:

@@ -277,9 +277,11 @@ def test_accounts_stay_with_their_connection_unless_shared() -> None:
 def test_open_loop_sends_when_due_and_counts_latency_from_then() -> None:
     plan, load = small(sessions=2, accounts=2)
     load.open_loop(START_NS, 1000)
+    assert load.next_due() == START_NS
     assert load.fill_due(0, START_NS - 1) == b""
     first_ones = split(load.fill_due(0, START_NS + 1_000_000))
     assert len(first_ones) == 2
+    assert load.next_due() == START_NS + 2_000_000
     # The third is due at 2 ms, but both sessions wait for answers: it is late, and that is in its latency.
     assert load.fill_due(0, START_NS + 5_000_000) == b""
     assert load.overdue(START_NS + 5_000_000) == 4
