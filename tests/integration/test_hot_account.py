@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.books import audit
-from tests.support.crowd import PASSING
+from tests.support.books import Replay, audit
+from tests.support.crowd import PASSING, Crowd
 from tests.support.gy_client import INITIAL, MIB, UPDATE, GyClient, Requests, mscc, units
 from tests.support.open_loop import Due, Measured, run_open_loop
 from tests.support.redis_books import RedisBooks
@@ -18,8 +18,8 @@ from tests.support.server_process import Workers, connect
 
 SECONDS, SESSIONS, CENTS = 3, 100, 100_000_000
 DEADLINE_S = 2.0
-MARGIN_S = 0.5
-"""What this machine's other users may cost."""
+MARGIN_S = 1.0
+"""What this machine's other users may cost three processes and the one that asks, all of them busy."""
 
 
 class Hot:
@@ -51,8 +51,28 @@ class Hot:
                 one.close()
 
 
+def test_f27_a_thousand_sessions_at_once_on_money_for_ten(workers: Workers, redis_server: RedisServer) -> None:
+    """1,000 parallel asks of a tenth of the balance: exactly 10 granted, 990 times 4012, never below zero."""
+    workers.subscriber(1000)
+    with Crowd([lambda: workers.servers[0].port, lambda: workers.servers[1].port], seed=27) as crowd:
+        openings = crowd.strangers("acc", "447700900123", 1000)
+        crowd.ask(openings, [0, 1])
+        crowd.receive()
+        crowd.insist(openings, [1, 0])
+        codes = Counter(one.first.service.result_code for one in openings if one.first is not None)
+        crowd.repeat(openings, [1, 0])
+    assert codes == {2001: 10, 4012: 990}
+    assert workers.balance() == (1000, 1000)
+    books = RedisBooks(redis_server, workers.home)
+    audit(books)
+    replay = Replay("acc", limit_micros=0)
+    for event in books.events("acc"):
+        for entry in event.entries:
+            replay.take(entry)
+            assert replay.available_micros() >= 0
+
+
 @pytest.mark.parametrize("per_second", [1000, 8000])
-@pytest.mark.proves("F27")
 def test_many_requests_a_second_on_one_account(
     workers: Workers, redis_server: RedisServer, per_second: int, record_property: Callable[[str, object], None]
 ) -> None:

@@ -29,7 +29,8 @@ class Place:
     def __init__(self, home: Path, redis_server: RedisServer, stack: ExitStack) -> None:
         self.redis_server = redis_server
         self.proxies = [stack.enter_context(RespProxy(redis_server.address)) for _ in BOTH]
-        self.workers = stack.enter_context(Workers(home, [proxy.url for proxy in self.proxies]))
+        urls = [proxy.url for proxy in self.proxies]
+        self.workers = stack.enter_context(Workers(home, urls, redis_server.level))
         self.workers.prepare()
         first, second = self.workers.servers
         self.crowd = stack.enter_context(Crowd([lambda: first.port, lambda: second.port], seed=KILLS))
@@ -79,6 +80,12 @@ def place(tmp_path: Path, private_redis: RedisServer) -> Iterator[Place]:
         yield Place(tmp_path, private_redis, stack)
 
 
+@pytest.fixture
+def fast_place(tmp_path: Path) -> Iterator[Place]:
+    with ExitStack() as stack:
+        yield Place(tmp_path, stack.enter_context(RedisServer("fast")), stack)
+
+
 @pytest.mark.proves("S11", "F27", "F28", "F35", "CC-041")
 def test_s11_c_a_worker_is_killed_between_commit_and_answer(place: Place) -> None:
     for number in range(KILLS):
@@ -99,16 +106,25 @@ def test_s11_c_a_worker_is_killed_between_commit_and_answer(place: Place) -> Non
 
 
 @pytest.mark.proves("S11", "F27", "F28", "F35", "CC-041")
-def test_s11_c_redis_is_killed_between_commit_and_answer(place: Place, private_redis: RedisServer) -> None:
+def test_s11_c_redis_is_killed_between_commit_and_answer(place: Place) -> None:
     """Of level `safe`: nothing that was acknowledged is lost. The workers live on."""
+    kill_redis(place, KILLS)
+
+
+def test_redis_of_level_fast_loses_nothing_when_it_is_killed(fast_place: Place) -> None:
+    """Only a power cut may cost what was acknowledged in the last second."""
+    kill_redis(fast_place, KILLS // 5)
+
+
+def kill_redis(place: Place, kills: int) -> None:
     pids = [server.pid for server in place.workers.servers]
-    for number in range(KILLS):
+    for number in range(kills):
         reports, openings = place.load(number)
         place.ask_until_held(openings + reports, number % 2)
-        private_redis.kill()
+        place.redis_server.kill()
         for proxy in place.proxies:
             proxy.cut()
-        private_redis.restart()
+        place.redis_server.restart()
         place.crowd.receive()
         place.settle(reports, openings)
     place.close_the_books()
