@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -60,20 +60,25 @@ class Membership:
         *,
         alone: bool,
         is_server: bool,
+        ready_limit_s: int = READY_LIMIT_S,
     ) -> None:
-        """`alone`: the store admits one process only. A process that is no server looks, and is not entered."""
+        """`alone`: the store admits one process only. A process that is no server looks, and is not entered.
+
+        `ready_limit_s`: how long an activation waits for the workers.
+        """
         self._engine = engine
         self._worker_id = worker_id
         self._number = number
         self._loop = loop
         self._listeners = listeners
         self._is_server = is_server
+        self._ready_limit_s = ready_limit_s
         self._host = socket.gethostname()
         self._started_s = engine.now_s()
-        self._serving = False
+        self._serving = self._sweeping = False
         self.peers = PeersHeld()
         self._follower = CatalogueFollower(engine, load, empty, wall_us, self._note_change)
-        self.registry = Registry(self._describe, engine.nonce, loop.time, alone)
+        self.registry = Registry(self._describe, engine.nonce, loop.time, alone, is_member=is_server)
         self.peers.changed = self._note_change
         self.desk = NoticeDesk(engine, self.registry, engine.utc_us, loop.time, self._deliver_to_nobody)
         self.failures = 0
@@ -93,10 +98,15 @@ class Membership:
 
     def serve(self) -> None:
         """From now on this process listens, and takes its share of what has to be done."""
-        self._serving = True
+        self._serving = self._sweeping = True
         self._note_change()
         if self._is_server and not self.registry.alone:
             self._tasks.append(self._loop.create_task(self._keep_following()))
+
+    def stop_sweeping(self) -> None:
+        """Leave the sweep to others: this process's clock is not to be believed."""
+        self._sweeping = False
+        self._note_change()
 
     async def leave(self) -> None:
         """Give the lease back. What the inbox still holds goes to others."""
@@ -152,18 +162,18 @@ class Membership:
         return Activated(version, version, True, published.repeated, ready)
 
     async def _until_ready(self, version: int) -> tuple[WorkerEntry, ...]:
-        ends = self._loop.time() + READY_LIMIT_S
+        ends = self._loop.time() + self._ready_limit_s
         while True:
             found = readiness(await self._run(self.registry.look()), version)
             if found.check(version):
                 return found.ready
             if self._loop.time() > ends:
-                raise found.refuse(version, READY_LIMIT_S)
+                raise found.refuse(version, self._ready_limit_s)
             await asyncio.sleep(LOOK_AGAIN_S)
 
     # What is told
 
-    async def workers(self) -> dict[str, object]:
+    async def workers(self) -> dict[str, Any]:
         """Workers and peers of the whole store, read now."""
         return describe_workers(await self._run(self.registry.look()))
 
@@ -207,6 +217,7 @@ class Membership:
             tuple(sorted(follower.failed.items())),
             follower.current,
             self._serving,
+            self._sweeping,
         )
 
     # Turns

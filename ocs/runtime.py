@@ -29,7 +29,7 @@ from ocs.charging.saga import Saga
 from ocs.charging.sweeper import Sweeper
 from ocs.clock import Clock, SteppedClock, SystemClock
 from ocs.config import Settings
-from ocs.membership import Membership
+from ocs.membership import READY_LIMIT_S, Membership
 from tariffs.model import Catalogue
 
 T = TypeVar("T")
@@ -98,6 +98,7 @@ class StoreRuntime:
             self.listeners,
             alone=alone,
             is_server=mode == "server",
+            ready_limit_s=min(READY_LIMIT_S, settings.control.deadline_s),
         )
         self.sweeper.notices = self.membership.desk
         self.sweeper.is_mine = lambda partition: self.membership.registry.sweeps(partition, store.partitions)
@@ -181,7 +182,7 @@ class StoreRuntime:
         )
         return done
 
-    async def workers(self) -> Mapping[str, object]:
+    async def workers(self) -> Mapping[str, Any]:
         """Workers and peers of the whole store."""
         return await self.membership.workers()
 
@@ -204,6 +205,7 @@ class StoreRuntime:
         if self._clock_stepped():
             if not self._alarmed:
                 self._alarmed = True
+                self.membership.stop_sweeping()
                 log.error("the wall clock was stepped: nothing expires until the server is restarted")
         elif not self._sweeping:
             self._sweeping = True

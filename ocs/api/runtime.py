@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from prometheus_client.core import Metric
 
@@ -58,7 +58,7 @@ class Runtime(Protocol):
         `CatalogueBlocked` if a worker cannot load it, `ChargingError` if it could not be stored.
         """
 
-    async def workers(self) -> Mapping[str, object]:
+    async def workers(self) -> Mapping[str, Any]:
         """Workers and peers of the whole store (`ocs.charging.registry.describe_workers`).
 
         `ChargingError` if the store does not answer.

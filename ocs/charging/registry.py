@@ -65,7 +65,9 @@ class WorkerEntry(msgspec.Struct, array_like=True, frozen=True):
     current: int = 0
     """The catalogue version that it opens sessions under."""
     serving: bool = False
-    """It listens, and takes its share of the sweep."""
+    """It listens."""
+    sweeping: bool = False
+    """It takes its share of the sweep."""
 
     def has_loaded(self, version: int) -> bool:
         """Whether it can rate under a version of the catalogue."""
@@ -140,14 +142,19 @@ class Registry:
         nonce: Callable[[], bytes],
         monotonic: Callable[[], float],
         alone: bool = False,
+        is_member: bool = True,
     ) -> None:
-        """`alone`: the store admits one process only, so that nothing has to be written."""
+        """`alone`: the store admits one process only, so that nothing has to be written.
+
+        Off, `is_member` says that this process is no worker: it only looks.
+        """
         self._describe = describe
         self._nonce = nonce
         self._monotonic = monotonic
         self.alone = alone
+        self._is_member = is_member
         self.worker_id = describe().worker_id
-        self.members: tuple[WorkerEntry, ...] = (describe(),) if alone else ()
+        self.members: tuple[WorkerEntry, ...] = ()
         """Those that lived when it was looked last, in the order of their ids."""
         self.changed = True
         """Something that the entry tells has changed since it was written."""
@@ -177,7 +184,8 @@ class Registry:
     def renew(self) -> Saga[None]:
         """Write the entry and with it the lease."""
         if self.alone:
-            self.members, self.changed = (self._describe(),), False
+            yield from self.look()
+            self.changed = False
             return
         asked = self._monotonic()
         self.changed = False
@@ -211,7 +219,7 @@ class Registry:
     def look(self) -> Saga[tuple[WorkerEntry, ...]]:
         """Read who lives; whose lease ended is taken out of the index, and its inbox emptied."""
         if self.alone:
-            self.members = (self._describe(),)
+            self.members = (self._describe(),) if self._is_member else ()
             return self.members
         asked = self._monotonic()
         names: Sequence[bytes] = yield Scan(META_PARTITION, WORKERS_INDEX, b"", MAX_WORKERS)
@@ -238,7 +246,7 @@ class Registry:
         return len(self._swept_here(partitions)) if self.held() else 0
 
     def _swept_here(self, partitions: int) -> frozenset[int]:
-        sharing = (tuple(one.worker_id for one in self.members if one.serving), partitions)
+        sharing = (tuple(one.worker_id for one in self.members if one.sweeping), partitions)
         if sharing != self._sharing:
             sweepers = shares(*sharing)
             self._sharing = sharing
@@ -248,6 +256,9 @@ class Registry:
     def holders(self, origin_host: str) -> list[str]:
         """Workers that hold a connection of a peer."""
         name = origin_host.lower()
+        if self.alone:
+            # Nobody looks at regular times.
+            return [self.worker_id] if any(name == peer for peer, _ in self._describe().peers) else []
         return [one.worker_id for one in self.members if any(name == peer for peer, _ in one.peers)]
 
     def _write(self, entry: WorkerEntry) -> Commit:
@@ -318,6 +329,7 @@ def describe_worker(entry: WorkerEntry) -> dict[str, Any]:
         "pid": entry.pid,
         "started_s": entry.started_s,
         "serving": entry.serving,
+        "sweeping": entry.sweeping,
         "listeners": [{"name": name, "address": address} for name, address in entry.listeners],
         "peers": [{"origin_host": name, "connections": connections} for name, connections in entry.peers],
         "catalogue": {

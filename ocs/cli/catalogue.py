@@ -44,8 +44,8 @@ def activate(file: File, reason: Reason, key: Key = None, config: Config = None,
     for warning in answer["warnings"]:
         note(f"warning: {warning}")
     if answer["changed"]:
-        workers = ", ".join(f"{one['worker']} ({one['host']})" for one in answer["ready"])
-        line(f"catalogue version {answer['version']} is active" + (f" in workers {workers}" if workers else ""))
+        ready = [f"{one['worker']} ({one['host']})" for one in answer["ready"]]
+        line(f"catalogue version {answer['version']} is active" + (f" in workers {', '.join(ready)}" if ready[1:] else ""))
     elif answer["current"] != answer["version"]:
         line(f"version {answer['version']} was made with this key; by now version {answer['current']} is active")
     else:

@@ -1,4 +1,4 @@
-"""`ocs status`, `ocs metrics` and `ocs clock`: what is asked of every worker and not of any one."""
+"""`ocs status`, `ocs workers`, `ocs metrics` and `ocs clock`: what concerns every worker and not any one."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ clock = typer.Typer(no_args_is_help=True, help="The time by which is charged; it
 def register(root: typer.Typer) -> None:
     """Put the commands beside the groups."""
     root.command()(status)
+    root.command()(workers)
     root.command()(metrics)
     root.add_typer(clock, name="clock")
 
@@ -84,6 +85,46 @@ def _show(workers: Sequence[Json]) -> None:
             )
         )
     table(columns, rows)
+
+
+def workers(config: Config = None, as_json: AsJson = False) -> None:
+    """Show the workers of the whole store, on whatever host, and which of them holds which gateway."""
+    from ocs.cli.connection import run
+    from ocs.cli.output import print_json
+
+    found: Json = run(config_of(config), lambda api: api.get("/v1/workers"))
+    print_json(found) if as_json else _show_store(found)
+
+
+def _show_store(found: Json) -> None:
+    from ocs.cli.output import line, moment, table
+
+    rows = []
+    for one in found["workers"]:
+        catalogue = one["catalogue"]
+        failed = ", ".join(str(failure["version"]) for failure in catalogue["failed"])
+        rows.append(
+            (
+                one["worker"],
+                one["host"],
+                one["pid"],
+                one["worker_id"],
+                moment(one["started_s"]),
+                ("serves" if one["sweeping"] else "serves, does not sweep") if one["serving"] else "starts",
+                ", ".join(listener["address"] for listener in one["listeners"] if listener["name"] == "diameter"),
+                len(one["peers"]),
+                f"{catalogue['current']}" + (f"; cannot load {failed}" if failed else ""),
+            )
+        )
+    columns = (">worker", "host", ">pid", "id", "started", "state", "diameter", ">peers", "catalogue")
+    table(columns, rows)
+    if found["peers"]:
+        line()
+        held = [
+            (peer["origin_host"], ", ".join(f"{one['worker']} ({one['connections']})" for one in peer["workers"]))
+            for peer in found["peers"]
+        ]
+        table(("peer", "workers (connections)"), held)
 
 
 def metrics(config: Config = None) -> None:

@@ -54,7 +54,15 @@ def activate(server: Worker, text: str, **more: str) -> tuple[int, dict[str, obj
     return answer.status_code, answer.json()
 
 
-def test_workers_and_peers_are_known_to_all_and_share_the_sweep(workers: Workers) -> None:
+def ocs(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """One command."""
+    environment = {**os.environ, "OCS_HOME": str(home), "OCS_CONFIG": str(home / "worker0.toml")}
+    found = subprocess.run((*OCS, *arguments), env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert found.returncode == 0, found.stderr
+    return found
+
+
+def test_workers_and_peers_are_known_to_all_and_share_the_sweep(workers: Workers, tmp_path: Path) -> None:
     one, two = workers.servers
     wait(lambda: shares(workers) == [PARTITIONS // 2] * 2)
     with two.gateway("GW7.example.net"):
@@ -73,6 +81,11 @@ def test_workers_and_peers_are_known_to_all_and_share_the_sweep(workers: Workers
         ]
         listeners = {listener["name"]: listener["address"] for listener in found[1]["listeners"]}
         assert listeners["diameter"].endswith(f":{two.port}")
+        shown = ocs(tmp_path, "workers")
+        lines = [line.split() for line in shown.stdout.splitlines()]
+        assert ["gw7.example.net", "1", "(1)"] in lines, shown
+        assert [line[2] for line in lines if "serves" in line] == [str(one.pid), str(two.pid)]
+        assert json.loads(ocs(tmp_path, "workers", "--json").stdout) == one.get("/v1/workers")
     wait(lambda: holders(one) == {}, 3)
 
 
@@ -94,10 +107,7 @@ def test_a_catalogue_is_loaded_by_both_and_current_in_both_when_it_is_said(worke
     # By the command line, which says who is ready.
     file = tmp_path / "next.toml"
     file.write_text(CATALOGUE.read_text() + "\n# next\n")
-    environment = {**os.environ, "OCS_HOME": str(tmp_path), "OCS_CONFIG": str(tmp_path / "worker0.toml")}
-    command = (*OCS, "catalogue", "activate", str(file), "--reason", "prices")
-    told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert told.returncode == 0, told.stderr
+    told = ocs(tmp_path, "catalogue", "activate", str(file), "--reason", "prices")
     assert f"version {before + 2} is active in workers 0 " in told.stdout and ", 1 (" in told.stdout
     wait(lambda: version_of(one) == version_of(two) == before + 2, 0.5)
 

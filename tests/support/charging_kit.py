@@ -88,6 +88,7 @@ class Kit:
         )
         self.sweeper = Sweeper(self.engine, lambda: self.now_us, self.monotonic)
         self.number = number
+        self.sweeping = True
         self.peers = PeersHeld()
         self.registry = Registry(self.entry, nonce, self.monotonic, alone)
         self.peers.changed = self.registry.note_change
@@ -110,6 +111,7 @@ class Kit:
             loaded=((0, 1),),
             current=1,
             serving=True,
+            sweeping=self.sweeping,
         )
 
     def deliver(self, session_id: str, kind: NoticeKind, done: Callable[[bool], None]) -> None:

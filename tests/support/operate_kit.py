@@ -79,7 +79,7 @@ class KitRuntime:
         engine.use_catalogues(Catalogues(versions, version + 1))
         return Activated(version + 1, version + 1, True, published.repeated, (self.kit.entry(),))
 
-    async def workers(self) -> Mapping[str, object]:
+    async def workers(self) -> Mapping[str, Any]:
         """The kit alone."""
         return describe_workers(self.kit.run(self.kit.registry.look()))
 

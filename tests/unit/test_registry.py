@@ -81,6 +81,17 @@ def test_a_worker_that_leaves_is_followed_at_once() -> None:
     assert partitions_of(one) == list(range(PARTITIONS))
 
 
+def test_who_does_not_trust_its_clock_leaves_the_sweep_to_others() -> None:
+    world = World(2)
+    world.beat(5)
+    one, two = world.workers
+    two.sweeping = False
+    two.registry.note_change()
+    world.beat(1.2)
+    assert (partitions_of(one), partitions_of(two)) == (list(range(PARTITIONS)), [])
+    assert [entry.serving for entry in one.registry.members] == [True, True]
+
+
 def test_who_cannot_renew_stops_before_others_take_over() -> None:
     """Never does a partition have two sweepers while one of them is cut off: what follows is checked at each step."""
     world = World(2)
