@@ -45,7 +45,10 @@ def activate(file: File, reason: Reason, key: Key = None, config: Config = None,
         note(f"warning: {warning}")
     if answer["changed"]:
         ready = [f"{one['worker']} ({one['host']})" for one in answer["ready"]]
-        line(f"catalogue version {answer['version']} is active" + (f" in workers {', '.join(ready)}" if ready[1:] else ""))
+        line(
+            f"catalogue version {answer['version']} is active"
+            + (f" in workers {', '.join(ready)}" if ready[1:] else "")
+        )
     elif answer["current"] != answer["version"]:
         line(f"version {answer['version']} was made with this key; by now version {answer['current']} is active")
     else:
