@@ -47,7 +47,7 @@ from protocols.diameter.events import Event, PeerClosed, PeerOpened, RequestRefu
 CLOCK_TIMEOUT_S = 2.0
 """How long another worker may take to tell its test clock."""
 
-COLLECTOR_THRESHOLDS = (10_000, 20, 50)
+COLLECTOR_THRESHOLDS = (5_000, 10, 100)
 """New objects before a collection of the youngest; collections of each generation before one of the next."""
 
 SWITCH_INTERVAL_S = 0.0005
