@@ -9,7 +9,7 @@ any store; the files are written off the loop.
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -201,19 +201,22 @@ class Archiver:
         partitions = self._engine.store.partitions
         first = self._next_partition
         taken: list[tuple[int, OutboxItem, EventHead | None]] = []
-        trims: list[tuple[int, int]] = []
-        for start in range(0, partitions, PARTITIONS_AT_ONCE):
-            places = range(first + start, first + min(start + PARTITIONS_AT_ONCE, partitions))
-            asked = [place % partitions for place in places]
+        uptos: dict[int, int] = {}
+        open_partitions = deque((first + place) % partitions for place in range(partitions))
+        while open_partitions and len(taken) <= BATCH - LEAST_ROOM:
+            asked = [open_partitions.popleft() for _ in range(min(PARTITIONS_AT_ONCE, len(open_partitions)))]
             limit = min(PAGE, (BATCH - len(taken)) // PARTITIONS_AT_ONCE)
-            pages = yield Calls(tuple(_outbox(partition, limit) for partition in asked))
+            pages = yield Calls(tuple(_outbox(partition, uptos.get(partition, 0), limit) for partition in asked))
+            self._next_partition = (asked[-1] + 1) % partitions
+            # The fuller ones again at once, or one busy partition would cost a look at all others for each of its pages.
+            for partition, page in reversed(list(zip(asked, pages, strict=True))):
+                if len(page) == limit:
+                    open_partitions.appendleft(partition)
             for partition, page in zip(asked, pages, strict=True):
                 if page:
                     taken += [(partition, item, head_of(item.event)) for item in page]
-                    trims.append((partition, page[-1].sequence))
-            self._next_partition = (asked[-1] + 1) % partitions
-            if len(taken) > BATCH - LEAST_ROOM:
-                break
+                    uptos[partition] = page[-1].sequence
+        trims = list(uptos.items())
         yield from self._learn_currencies(taken)
         return [self._new_event(*one) for one in taken], trims
 
@@ -254,8 +257,8 @@ class Archiver:
             known.popitem(last=False)
 
 
-def _outbox(partition: int, limit: int) -> Callable[[Store, Callable[[Any], None]], None]:
-    return lambda store, done: store.outbox(partition, 0, limit, done)
+def _outbox(partition: int, after: int, limit: int) -> Callable[[Store, Callable[[Any], None]], None]:
+    return lambda store, done: store.outbox(partition, after, limit, done)
 
 
 def _trim(partition: int, upto: int) -> Callable[[Store, Callable[[Any], None]], None]:

@@ -283,6 +283,27 @@ def _event_of_nobody() -> bytes:
     return encode_event(Event(account="nobody", at_us=1, kind="sweep"), 1, 0)
 
 
+def test_one_busy_partition_costs_one_look_at_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not one for each of its pages: that would be thousands of calls a second beside charging."""
+    kit = Kit()
+    archive = ArchiveKit(kit, tmp_path / "archive")
+    store = kit.store
+    assert isinstance(store, MemoryStore)
+    events = tuple(b"event %d" % number for number in range(700))
+    store.commit(PARTITION, [Transaction((), events)], lambda _: None)
+    looks: list[int] = []
+    outbox = store.outbox
+
+    def counted(partition: int, after: int, limit: int, done: Callable[[Any], None]) -> None:
+        looks.append(partition)
+        outbox(partition, after, limit, done)
+
+    monkeypatch.setattr(store, "outbox", counted)
+    archive.turn()
+    assert len(archive.archived()) >= 700
+    assert len(looks) <= store.partitions + 20
+
+
 def test_a_batch_is_bounded_and_every_partition_has_its_turn(tmp_path: Path) -> None:
     kit = Kit()
     archive = ArchiveKit(kit, tmp_path)
