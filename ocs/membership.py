@@ -10,7 +10,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import structlog
@@ -31,6 +31,9 @@ T = TypeVar("T")
 
 TURN_EVERY_S = 0.2
 """How often the inbox and the catalogue pointer are looked at."""
+
+GATHER_S = 0.02
+"""How long further changes are waited for before one is told."""
 
 TURN_DEADLINE_S = 5.0
 READY_LIMIT_S = 8
@@ -196,7 +199,7 @@ class Membership:
         """What is wrong, one sentence each."""
         found = self._follower.problems()
         if self._failure:
-            found.append(f"this worker cannot keep its lease: {self._failure}")
+            found.append(f"this worker is not in touch with the others: {self._failure}")
         return found
 
     def warnings(self) -> list[str]:
@@ -244,15 +247,29 @@ class Membership:
             try:
                 async with asyncio.timeout(TURN_EVERY_S):
                     await self._changed.wait()
+                # Changes come in swarms, such as all gateways after a restart.
+                await asyncio.sleep(GATHER_S)
             except TimeoutError:
                 pass
             self._changed.clear()
-            await self._turn(self.registry.turn)
-            await self._turn(self.desk.inbox_turn)
+            await self._guarded(self._turn())
 
-    async def _turn(self, make: Callable[[], Saga[None]]) -> None:
+    async def _turn(self) -> None:
+        await self._run(self.registry.turn())
+        await self._run(self.desk.inbox_turn())
+        if self._failure and self.registry.held():
+            log.info("in touch with the other workers again")
+            self._failure = ""
+
+    async def _keep_following(self) -> None:
+        while True:
+            await asyncio.sleep(TURN_EVERY_S)
+            await self._guarded(self.follow())
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """One turn; whatever it raises, the next one comes."""
         try:
-            await self._run(make())
+            await work
         except ChargingError as error:
             self.failures += 1
             if not self._failure:
@@ -260,18 +277,11 @@ class Membership:
             self._failure = str(error)
             # The store is unwell; it does not become better by being asked more often.
             await asyncio.sleep(TURN_EVERY_S)
-        else:
-            if self._failure and self.registry.held():
-                log.info("in touch with the other workers again")
-                self._failure = ""
-
-    async def _keep_following(self) -> None:
-        while True:
+        except Exception as error:
+            # Our bug. Without turns this worker would lose its lease and never hear of a catalogue again.
+            self.failures += 1
+            log.error("a turn failed", exc_info=error)
             await asyncio.sleep(TURN_EVERY_S)
-            try:
-                await self.follow()
-            except ChargingError:
-                self.failures += 1
 
     def _deliver_to_nobody(self, session_id: str, kind: NoticeKind, done: Callable[[bool], None]) -> None:
         """The port of notices until a server sets its own: counted, and heard."""

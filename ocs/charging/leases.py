@@ -21,8 +21,9 @@ LEASE_SCHEMA = 23
 KEPT_BEYOND_S = 60
 """How long the document of an ended lease stays; an absent one is free as well."""
 
-CLOCK_ERROR_US = 500_000
-"""By how much the clocks of two hosts may differ: a holder stops so much before the end, a taker waits so much after."""
+CLOCK_ERROR_US = 1_000_000
+"""A holder stops so much before the end, a taker waits so much after: so there are never two as long as no two clocks
+differ by more than twice this. The clock is the host's, the same for all processes of a host; several hosts need NTP."""
 
 
 class LeaseDocument(msgspec.Struct, array_like=True, frozen=True):
