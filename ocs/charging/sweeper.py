@@ -14,12 +14,12 @@ from balance import rules
 from balance.account import Account
 from balance.ledger import Event
 from balance.posting import Posting
-from balance.store import DueItem, StoreFailure
-from ocs.charging.conductor import ChargingError
+from balance.store import DueChange, DueItem, StoreFailure, Transaction
+from ocs.charging.conductor import ChargingError, JobFailed
 from ocs.charging.engine import Engine
 from ocs.charging.expiry import arm_expiry
 from ocs.charging.notices import NoticeDesk
-from ocs.charging.saga import Apply, Read, Saga
+from ocs.charging.saga import Apply, Commit, Read, Saga
 from ocs.charging.session import SESSION_SCHEMA, Session
 from ocs.charging.session_jobs import end_by_supervision
 from ocs.charging.workspace import Workspace, decode_document
@@ -34,6 +34,9 @@ TURNS_IN_A_ROW = 4
 """Turns that a partition gets in one pass while its own items make others due at once."""
 
 PASS_DEADLINE_S = 10.0
+
+POSTPONED_US = 60_000_000
+"""When an item that could not be handled is tried again; each try is an error in the log."""
 
 BUSY_ACCOUNTS = 512
 """With more accounts than this at work the queue counts as long, and the sweep waits. Its own items count as well."""
@@ -89,14 +92,25 @@ class Sweeper:
     def handle(self, item: DueItem, partition: int, done: Callable[[bool], None]) -> None:
         """Act on one item; `done` is told whether that made another one due at once."""
 
+        deadline = self._monotonic() + PASS_DEADLINE_S
+
         def finish(result: object) -> None:
+            if isinstance(result, JobFailed):
+                self.failures += 1
+                self._engine.run(self._postpone(partition, item.member), deadline, lambda _: done(False))
+                return
             if isinstance(result, ChargingError):
                 self.failures += 1
             else:
                 self.swept += 1
             done(result is True)
 
-        self._engine.run(self._saga(partition, item.member), self._monotonic() + PASS_DEADLINE_S, finish)
+        self._engine.run(self._saga(partition, item.member), deadline, finish)
+
+    def _postpone(self, partition: int, member: bytes) -> Saga[None]:
+        """An item that cannot be handled, such as one of a damaged document, must not stand in the way of all others."""
+        later = DueChange(member, self._utc_us() + POSTPONED_US)
+        yield Commit(partition, Transaction((), due=(later,)))
 
     def _saga(self, partition: int, member: bytes) -> Saga[bool]:
         kind = member.split(b":", 2)[1]

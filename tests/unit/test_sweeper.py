@@ -244,3 +244,18 @@ def test_a_store_that_fails_ends_the_pass_all_the_same(kit: Kit, monkeypatch: py
 
     monkeypatch.setattr(kit.store, "due", fail)
     assert sweep_mine(kit) == 0 and kit.sweeper.failures == 64
+
+
+def test_damaged_documents_do_not_stand_in_the_way_of_others(kit: Kit) -> None:
+    overdue(kit, ITEMS_PER_TURN + 3)
+    data = store_of(kit)._data[5]
+    for member in sorted(data.due)[:ITEMS_PER_TURN]:
+        document, ends_us = data.documents[member]
+        data.documents[member] = (document[:-1], ends_us)
+    first = kit.sweeper.swept
+    assert kit.advance(0) == ITEMS_PER_TURN + 3
+    assert kit.sweeper.swept - first == 3 and kit.sweeper.failures == ITEMS_PER_TURN
+    assert len(kit.raised) == ITEMS_PER_TURN, "each is an error in the log"
+    assert len(data.due) == ITEMS_PER_TURN, "and is tried again"
+    kit.now_us += 60_000_000
+    assert sweep_mine(kit) == ITEMS_PER_TURN and len(kit.raised) == 2 * ITEMS_PER_TURN
