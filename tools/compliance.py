@@ -35,7 +35,7 @@ REQUIRED = (
     "CC-001…CC-053", "CC-060…CC-092", "CC-105…CC-108", "CC-110…CC-113", "CC-116", "CC-117", "CC-140…CC-142", "CC-150",
     "CC-190", "CC-191", "CC-193", "CC-220", "CC-221",
     "S01…S06", "S08", "S11…S14", "S24", "S30",
-    "F24…F26", "F29", "F34",
+    "F24…F29", "F34", "F35", "F52", "F53",
 )  # fmt: skip
 LATER = frozenset(
     # Inside the spans above, but of a later release. Of DB-083 the Sy entry, of DB-001 and DB-086 TLS come later.
