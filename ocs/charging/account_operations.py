@@ -17,7 +17,7 @@ from ocs.charging.expiry import arm_expiry
 from ocs.charging.identities import claim, find_account
 from ocs.charging.notice_documents import NoticeKind
 from ocs.charging.notices import Wanted
-from ocs.charging.operations import Change, OperationRefused, Order, check_name, open_account, required_account
+from ocs.charging.operations import Change, OperationRefused, Order, Step, check_name, open_account, required_account
 from ocs.charging.saga import Saga
 from ocs.charging.workspace import Workspace
 
@@ -48,6 +48,15 @@ def create_account(
     check_name("account", account)
     at = identity_key("account", account, engine.store.partitions)
     record = yield from claim(engine, at, IdentityRecord(partition, account, "", 0))
+    step = create_step(engine, order, account, currency, exponent, credit_limit_micros, record.partition)
+    result: dict[str, Any] = yield step
+    return result
+
+
+def create_step(
+    engine: Engine, order: Order, account: str, currency: int, exponent: int, credit_limit_micros: int, partition: int
+) -> Step:
+    """The commit of `create_account`, for an account whose name is claimed."""
     change = Change(engine, "create", order, (account, currency, exponent, credit_limit_micros))
 
     def work(workspace: Workspace, now_us: int) -> tuple[dict[str, Any], Sequence[Entry]]:
@@ -58,12 +67,18 @@ def create_account(
         workspace.index(ACCOUNTS_INDEX, account.encode(), True)
         return describe_account(fresh), ()
 
-    return (yield from change.saga(record.partition, account, (), work, _again(account)))
+    return change.step(partition, account, (), work, _again(account))
 
 
 def top_up(engine: Engine, order: Order, account: str, what: TopUp) -> Saga[dict[str, Any]]:
     """Put money or units in."""
     partition = yield from find_account(engine, account)
+    result: dict[str, Any] = yield top_up_step(engine, order, account, what, partition)
+    return result
+
+
+def top_up_step(engine: Engine, order: Order, account: str, what: TopUp, partition: int) -> Step:
+    """The commit of `top_up`."""
     change = Change(engine, "topup", order, (account, what))
 
     def work(workspace: Workspace, now_us: int) -> tuple[dict[str, Any], Sequence[Entry]]:
@@ -78,12 +93,31 @@ def top_up(engine: Engine, order: Order, account: str, what: TopUp) -> Saga[dict
         posting.credit(bucket, what.amount, Verb.TOP_UP, Cause.OPERATOR)
         return _write(workspace, posting), posting.entries
 
-    return (yield from change.saga(partition, account, (), work, _again(account), notice=_TOPPED_UP))
+    return change.step(partition, account, (), work, _again(account), notice=_TOPPED_UP)
 
 
-def adjust(engine: Engine, order: Order, account: str, bucket_id: int, amount: int) -> Saga[dict[str, Any]]:
+class Adjustment(msgspec.Struct, frozen=True):
+    """A correction of one bucket."""
+
+    amount: int
+    """Of either sign, not zero."""
+    bucket: int = MAIN_BUCKET
+    kind: int | None = None
+    """What the bucket must hold, a `BucketKind`; `None`: whatever it holds."""
+
+
+def adjust(
+    engine: Engine, order: Order, account: str, bucket_id: int, amount: int, kind: int | None = None
+) -> Saga[dict[str, Any]]:
     """Correct a bucket by an amount of either sign; never below zero, or below minus the limit for the main bucket."""
     partition = yield from find_account(engine, account)
+    result: dict[str, Any] = yield adjust_step(engine, order, account, Adjustment(amount, bucket_id, kind), partition)
+    return result
+
+
+def adjust_step(engine: Engine, order: Order, account: str, what: Adjustment, partition: int) -> Step:
+    """The commit of `adjust`."""
+    bucket_id, amount = what.bucket, what.amount
     change = Change(engine, "adjust", order, (account, bucket_id, amount))
 
     def work(workspace: Workspace, now_us: int) -> tuple[dict[str, Any], Sequence[Entry]]:
@@ -91,12 +125,15 @@ def adjust(engine: Engine, order: Order, account: str, bucket_id: int, amount: i
         bucket = posting.account.bucket(bucket_id)
         if bucket is None:
             raise OperationRefused("not_found", "bucket", f"account {account!r} has no bucket {bucket_id}")
+        if what.kind is not None and bucket.kind != what.kind:
+            held, asked = (BucketKind(one).name.lower() for one in (bucket.kind, what.kind))
+            raise OperationRefused("invalid", "amount", f"bucket {bucket_id} holds {held}, not {asked}")
         _check_adjustment(posting.account, bucket, amount)
         posting.credit(bucket, amount, Verb.ADJUST, Cause.OPERATOR)
         return _write(workspace, posting), posting.entries
 
     notice = _TOPPED_UP if amount > 0 else None
-    return (yield from change.saga(partition, account, (), work, _again(account), notice=notice))
+    return change.step(partition, account, (), work, _again(account), notice=notice)
 
 
 def _again(account: str) -> Callable[[Workspace], dict[str, Any]]:

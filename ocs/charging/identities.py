@@ -6,21 +6,34 @@ before the subscriber is written, count only once their subscriber lists them, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from balance.account import IDENTITY_SCHEMA, IdentityRecord, Subscriber, SubscriberIdentity
 from balance.documents import VERSION_OCTETS, account_key, identity_key, subscriber_key
-from balance.store import Conflict, Transaction, Write
+from balance.store import (
+    MAX_TRANSACTIONS_PER_COMMIT,
+    CommitOutcome,
+    Committed,
+    Conflict,
+    Store,
+    Transaction,
+    Write,
+)
+from ocs.charging.conductor import ChargingError
 from ocs.charging.engine import Engine
 from ocs.charging.operations import OperationRefused
-from ocs.charging.saga import Commit, Read, Saga
+from ocs.charging.saga import Calls, Commit, Read, Saga, Together
 from ocs.charging.session_jobs import Target
 from ocs.charging.workspace import SCHEMAS, decode_document, encode_document
 
 CLAIM_S = 60
 """Age from which an identity that no subscriber lists may be claimed by another."""
+
+RENEW_S = 30
+"""Age from which a claim that an interrupted change left behind is dated anew when the change goes on, so that nobody
+else takes it over in the middle."""
 
 
 def find_account(engine: Engine, account: str) -> Saga[int]:
@@ -29,6 +42,17 @@ def find_account(engine: Engine, account: str) -> Saga[int]:
     if target is None:
         raise OperationRefused("not_found", "account", f"no account {account!r}")
     return target.partition
+
+
+def find_homes(engine: Engine, accounts: Sequence[str]) -> Saga[dict[str, int | None]]:
+    """Partitions of many accounts, `None` for one that is not there; no more than a page of them at once."""
+    places = [(name, identity_key("account", name, engine.store.partitions)) for name in accounts]
+    documents = yield Read(tuple(at for _, at in places))
+    homes: dict[str, int | None] = {}
+    for name, (_, key) in places:
+        data = documents[key]
+        homes[name] = None if data is None else decode_document(data, IdentityRecord, IDENTITY_SCHEMA).partition
+    return homes
 
 
 def find_subscriber(engine: Engine, name: str) -> Saga[Target]:
@@ -76,22 +100,80 @@ def claim_all(engine: Engine, target: Target, identities: Sequence[SubscriberIde
 
 def claim(engine: Engine, at: tuple[int, bytes], wanted: IdentityRecord) -> Saga[IdentityRecord]:
     """Create the record, or give the one that is there; one that nobody lists any more is taken over."""
+    wanted = msgspec.structs.replace(wanted, claimed_s=engine.now_s())
+    verdict = yield Commit(at[0], _creation(engine, at, wanted))
+    return (yield from _settle(engine, at, wanted, verdict))
+
+
+def claim_many(
+    engine: Engine, claims: Sequence[tuple[tuple[int, bytes], IdentityRecord]]
+) -> Saga[list[IdentityRecord]]:
+    """Each claim as `claim` makes it, all of them in as few calls of the store as there are partitions.
+
+    Claims of one name are decided in their order.
+    """
     now_s = engine.now_s()
-    wanted = msgspec.structs.replace(wanted, claimed_s=now_s)
-    data = encode_document(None, engine.nonce(), IDENTITY_SCHEMA, wanted)
-    verdict = yield Commit(at[0], Transaction((Write(at[1], None, data),)))
+    by_partition: dict[int, list[int]] = {}
+    dated = [msgspec.structs.replace(wanted, claimed_s=now_s) for _, wanted in claims]
+    for place, (at, _) in enumerate(claims):
+        by_partition.setdefault(at[0], []).append(place)
+    parts = [
+        (partition, places[start : start + MAX_TRANSACTIONS_PER_COMMIT])
+        for partition, places in by_partition.items()
+        for start in range(0, len(places), MAX_TRANSACTIONS_PER_COMMIT)
+    ]
+
+    def call(partition: int, places: Sequence[int]) -> Callable[[Store, Callable[[CommitOutcome], None]], None]:
+        transactions = [_creation(engine, claims[place][0], dated[place]) for place in places]
+        return lambda store, done: store.commit(partition, transactions, done)
+
+    outcomes = yield Calls(tuple(call(partition, places) for partition, places in parts))
+    records = list(dated)
+    open_claims = [
+        (place, verdict)
+        for (_, places), verdicts in zip(parts, outcomes, strict=True)
+        for place, verdict in zip(places, verdicts, strict=True)
+        if isinstance(verdict, Conflict)
+    ]
+    settled = yield Together(
+        tuple(_settle(engine, claims[place][0], dated[place], verdict) for place, verdict in open_claims)
+    )
+    for (place, _), record in zip(open_claims, settled, strict=True):
+        if isinstance(record, ChargingError):
+            raise record
+        records[place] = record
+    return records
+
+
+def _creation(engine: Engine, at: tuple[int, bytes], wanted: IdentityRecord) -> Transaction:
+    return Transaction((Write(at[1], None, encode_document(None, engine.nonce(), IDENTITY_SCHEMA, wanted)),))
+
+
+def _settle(
+    engine: Engine, at: tuple[int, bytes], wanted: IdentityRecord, verdict: Committed | Conflict
+) -> Saga[IdentityRecord]:
+    """Whose the name is, now that creating its record was tried."""
     if not isinstance(verdict, Conflict):
         return wanted
-    present = verdict.documents[at[1]]
-    if present is None:
-        raise OperationRefused("conflict", "identity", "another change is under way; try again")
-    record = decode_document(present, IdentityRecord, IDENTITY_SCHEMA)
+    present, record = _found(at, verdict)
     same = (record.account, record.subscriber) == (wanted.account, wanted.subscriber)
-    if same or now_s - record.claimed_s < CLAIM_S or not (yield from _abandoned(engine, at, record)):
+    if same and not record.subscriber:
+        return record
+    if wanted.claimed_s - record.claimed_s < (RENEW_S if same else CLAIM_S):
+        return record
+    if not (yield from _abandoned(engine, at, record)):
         return record
     data = encode_document(present[:VERSION_OCTETS], engine.nonce(), IDENTITY_SCHEMA, wanted)
     verdict = yield Commit(at[0], Transaction((Write(at[1], present[:VERSION_OCTETS], data),)))
-    return record if isinstance(verdict, Conflict) else wanted
+    return _found(at, verdict)[1] if isinstance(verdict, Conflict) else wanted
+
+
+def _found(at: tuple[int, bytes], verdict: Conflict) -> tuple[bytes, IdentityRecord]:
+    """What stood in the way of a claim."""
+    present = verdict.documents[at[1]]
+    if present is None:
+        raise OperationRefused("conflict", "identity", "another change is under way; try again")
+    return present, decode_document(present, IdentityRecord, IDENTITY_SCHEMA)
 
 
 def _abandoned(engine: Engine, at: tuple[int, bytes], record: IdentityRecord) -> Saga[bool]:

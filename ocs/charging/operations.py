@@ -39,6 +39,20 @@ class Order(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Step(Apply):
+    """A keyed change in an account's lane, alone or as a part of a larger one of the same account.
+
+    The first of its keys is that of its operation document.
+    """
+
+    __slots__ = ()
+
+    @property
+    def record_key(self) -> bytes:
+        """Key of the document that says that it was done."""
+        return self.keys[0]
+
+
 class Change:
     """One keyed change in an account's lane: the frame that every operation shares."""
 
@@ -59,7 +73,21 @@ class Change:
         subscriber: str = "",
         notice: Wanted | None = None,
     ) -> Saga[dict[str, Any]]:
-        """Run `work` once under the key; a repeat changes nothing and is answered by `again`, marked `repeated`.
+        """Run `work` once under the key; see `step`."""
+        result: dict[str, Any] = yield self.step(partition, account, keys, work, again, subscriber, notice)
+        return result
+
+    def step(
+        self,
+        partition: int,
+        account: str,
+        keys: Sequence[bytes],
+        work: Callable[[Workspace, int], tuple[dict[str, Any], Sequence[Entry]]],
+        again: Callable[[Workspace], dict[str, Any]],
+        subscriber: str = "",
+        notice: Wanted | None = None,
+    ) -> Step:
+        """What runs `work` once under the key; a repeat changes nothing and is answered by `again`, marked `repeated`.
 
         `notice`: what the gateways of the account's sessions are told, if they are told anything (LEDGER §10).
 
@@ -82,8 +110,7 @@ class Change:
                 order_notice(workspace, noticed[0], required_account(workspace, account), notice, now_us)
             return {**answer, "key": self.order.key, "repeated": False}
 
-        result: dict[str, Any] = yield Apply(partition, account, (record_key, *noticed, *keys), apply)
-        return result
+        return Step(partition, account, (record_key, *noticed, *keys), apply)
 
     def _check(self, record: OperationRecord) -> None:
         if record.digest != self.digest:

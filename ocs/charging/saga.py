@@ -71,7 +71,13 @@ class Offload(NamedTuple):
     work: Callable[[], object]
 
 
-Request = Read | Commit | Scan | Outbox | Apply | Calls | Offload
+class Together(NamedTuple):
+    """Several sagas at once; the result is the list of what each returned, or of the `ChargingError` that ended it."""
+
+    sagas: tuple[Generator[Any, Any, Any], ...]
+
+
+Request = Read | Commit | Scan | Outbox | Apply | Calls | Offload | Together
 Saga = Generator[Request, Any, T]
 
 
@@ -170,29 +176,25 @@ class _Run:
             store.outbox(request.partition, request.after, request.limit, self.resume)
         elif isinstance(request, Calls):
             self._call_all(request)
+        elif isinstance(request, Together):
+            self._run_all(request)
         else:
             self._offload(request.work, self.resume)
 
     def _call_all(self, request: Calls) -> None:
         """All at once; the saga goes on when the last has answered, also where an early one failed."""
-        outcomes: list[Any] = [None] * len(request.calls)
-        open_calls = len(outcomes)
 
-        def receiver(place: int) -> Callable[[Any], None]:
-            def receive(outcome: Any) -> None:
-                nonlocal open_calls
-                outcomes[place] = outcome
-                open_calls -= 1
-                if open_calls == 0:
-                    failed = [one for one in outcomes if isinstance(one, StoreFailure)]
-                    self.resume(failed[0] if failed else outcomes)
+        def answered(outcomes: list[Any]) -> None:
+            failed = [one for one in outcomes if isinstance(one, StoreFailure)]
+            self.resume(failed[0] if failed else outcomes)
 
-            return receive
+        for call, receive in zip(request.calls, _gather(len(request.calls), answered), strict=True):
+            call(self._store, receive)
 
-        if not outcomes:
-            self.resume(outcomes)
-        for place, call in enumerate(request.calls):
-            call(self._store, receiver(place))
+    def _run_all(self, request: Together) -> None:
+        """All at once, in their order up to the first thing that each waits for."""
+        for saga, receive in zip(request.sagas, _gather(len(request.sagas), self.resume), strict=True):
+            start(saga, self._store, self._conductor, self._deadline, receive, self._offload)
 
     def _read(self, request: Read) -> None:
         by_partition: dict[int, list[bytes]] = {}
@@ -219,6 +221,26 @@ class _Run:
 
     def _on_commit(self, outcome: CommitOutcome) -> None:
         self.resume(outcome if isinstance(outcome, StoreFailure) else outcome[0])
+
+
+def _gather(count: int, done: Callable[[list[Any]], None]) -> list[Callable[[Any], None]]:
+    """Receivers of so many outcomes; `done` gets them, in the order of the receivers, when the last has come."""
+    outcomes: list[Any] = [None] * count
+    missing = count
+
+    def receiver(place: int) -> Callable[[Any], None]:
+        def receive(outcome: Any) -> None:
+            nonlocal missing
+            outcomes[place] = outcome
+            missing -= 1
+            if missing == 0:
+                done(outcomes)
+
+        return receive
+
+    if not count:
+        done(outcomes)
+    return [receiver(place) for place in range(count)]
 
 
 def start(

@@ -12,7 +12,7 @@ from ocs.charging.engine import Engine
 from ocs.charging.identities import claim_all, drop, find_account, find_subscriber, own_name
 from ocs.charging.notice_documents import NoticeKind
 from ocs.charging.notices import Wanted
-from ocs.charging.operations import Change, OperationRefused, Order, check_name, open_account, required_account
+from ocs.charging.operations import Change, OperationRefused, Order, Step, check_name, open_account, required_account
 from ocs.charging.requests import Identity
 from ocs.charging.saga import Saga
 from ocs.charging.session_jobs import Target
@@ -30,11 +30,34 @@ def add_subscriber(
     engine: Engine, order: Order, subscriber: str, account: str, plan: str, identities: Sequence[Identity]
 ) -> Saga[dict[str, Any]]:
     """Add a subscriber to an account: claim its names, then write it; what lost a race is refused."""
+    check_subscriber(engine, subscriber, plan)
+    partition = yield from find_account(engine, account)
+    target = Target(partition, account, subscriber)
+    names = names_of(subscriber, identities)
+    yield from claim_all(engine, target, names)
+    try:
+        result: dict[str, Any] = yield add_step(engine, order, target, plan, identities)
+    except OperationRefused:
+        yield from drop(engine, target, names)
+        raise
+    return result
+
+
+def check_subscriber(engine: Engine, subscriber: str, plan: str) -> None:
+    """Refuse what could not be added to any account."""
     check_name("subscriber", subscriber)
     _check_plan(engine, plan)
-    partition = yield from find_account(engine, account)
+
+
+def names_of(subscriber: str, identities: Sequence[Identity]) -> list[SubscriberIdentity]:
+    """What is claimed for a new subscriber: its own name first."""
+    return [own_name(subscriber), *(SubscriberIdentity(one.kind, one.value) for one in identities)]
+
+
+def add_step(engine: Engine, order: Order, target: Target, plan: str, identities: Sequence[Identity]) -> Step:
+    """The commit of `add_subscriber`, for a subscriber whose names are claimed."""
+    partition, account, subscriber = target
     listed = [SubscriberIdentity(one.kind, one.value) for one in identities]
-    yield from claim_all(engine, Target(partition, account, subscriber), [own_name(subscriber), *listed])
     change = Change(engine, "subscriber add", order, (subscriber, account, plan, listed))
     key = subscriber_key(partition, subscriber)
 
@@ -50,11 +73,7 @@ def add_subscriber(
         workspace.index(account_subscribers_index(account), subscriber.encode(), True)
         return describe_subscriber(fresh), ()
 
-    try:
-        return (yield from change.saga(partition, account, (key,), work, _again(key, subscriber), subscriber))
-    except OperationRefused:
-        yield from drop(engine, Target(partition, account, subscriber), [own_name(subscriber), *listed])
-        raise
+    return change.step(partition, account, (key,), work, _again(key, subscriber), subscriber)
 
 
 def change_subscriber(
@@ -63,13 +82,20 @@ def change_subscriber(
     """Change plan or status; running sessions take it over at their next report."""
     if plan is not None:
         _check_plan(engine, plan)
+    target = yield from find_subscriber(engine, name)
+    result: dict[str, Any] = yield change_step(engine, order, target, plan, status)
+    return result
+
+
+def change_step(engine: Engine, order: Order, target: Target, plan: str | None, status: AccountStatus | None) -> Step:
+    """The commit of `change_subscriber`."""
 
     def edit(subscriber: Subscriber) -> None:
         subscriber.plan = subscriber.plan if plan is None else plan
         subscriber.status = subscriber.status if status is None else int(status)
 
     content = (plan, None if status is None else int(status))
-    return (yield from _edit(engine, order, "subscriber change", name, content, edit, NoticeKind.CHANGED))
+    return _edit_step(engine, order, "subscriber change", target, content, edit, NoticeKind.CHANGED)
 
 
 def add_identity(engine: Engine, order: Order, name: str, identity: Identity) -> Saga[dict[str, Any]]:
@@ -82,7 +108,8 @@ def add_identity(engine: Engine, order: Order, name: str, identity: Identity) ->
         if fresh not in subscriber.identities:
             subscriber.identities.append(fresh)
 
-    return (yield from _edit(engine, order, "identity add", target.subscriber, fresh, edit))
+    result: dict[str, Any] = yield _edit_step(engine, order, "identity add", target, fresh, edit)
+    return result
 
 
 def remove_identity(engine: Engine, order: Order, name: str, identity: Identity) -> Saga[dict[str, Any]]:
@@ -96,7 +123,7 @@ def remove_identity(engine: Engine, order: Order, name: str, identity: Identity)
             raise OperationRefused("not_found", "identity", message)
         subscriber.identities.remove(gone)
 
-    answer = yield from _edit(engine, order, "identity remove", target.subscriber, gone, edit)
+    answer: dict[str, Any] = yield _edit_step(engine, order, "identity remove", target, gone, edit)
     yield from drop(engine, target, [gone])
     return answer
 
@@ -133,39 +160,36 @@ def remove_subscriber(engine: Engine, order: Order, name: str) -> Saga[dict[str,
     return answer
 
 
-def _edit(
+def _edit_step(
     engine: Engine,
     order: Order,
     name: str,
-    subscriber: str,
+    target: Target,
     content: object,
     edit: Callable[[Subscriber], None],
     notice: NoticeKind | None = None,
-) -> Saga[dict[str, Any]]:
-    target = yield from find_subscriber(engine, subscriber)
+) -> Step:
     change = Change(engine, name, order, (target.subscriber, content))
 
     def work(workspace: Workspace, now_us: int) -> tuple[dict[str, Any], Sequence[Entry]]:
         account = required_account(workspace, target.account)
         found = workspace.get(target.subscriber_key, Subscriber)
         if found is None:
-            raise OperationRefused("not_found", "subscriber", f"no subscriber {subscriber!r}")
+            raise OperationRefused("not_found", "subscriber", f"no subscriber {target.subscriber!r}")
         edit(found)
         _check_currency(engine, found.plan, account)
         workspace.put(target.subscriber_key, found)
         workspace.put_account(account)
         return describe_subscriber(found), ()
 
-    return (
-        yield from change.saga(
-            target.partition,
-            target.account,
-            (target.subscriber_key,),
-            work,
-            _again(target.subscriber_key, target.subscriber),
-            target.subscriber,
-            None if notice is None else Wanted(notice, target.subscriber),
-        )
+    return change.step(
+        target.partition,
+        target.account,
+        (target.subscriber_key,),
+        work,
+        _again(target.subscriber_key, target.subscriber),
+        target.subscriber,
+        None if notice is None else Wanted(notice, target.subscriber),
     )
 
 
