@@ -14,6 +14,7 @@ from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from ocs.api.accounts import Accounts
 from ocs.api.catalogues import CatalogueRoutes
 from ocs.api.errors import HANDLERS
+from ocs.api.imports import Imports
 from ocs.api.runtime import Runtime
 from ocs.api.sessions import Sessions
 from ocs.api.strict import StrictRequest
@@ -26,7 +27,7 @@ MAX_BODY_OCTETS = 20 * 1024 * 1024
 
 def build_app(runtime: Runtime) -> Litestar:
     """The application over one runtime; it neither starts nor stops it."""
-    version_1 = Router("/v1", route_handlers=[Accounts, Subscribers, Sessions, CatalogueRoutes, System])
+    version_1 = Router("/v1", route_handlers=[Accounts, Subscribers, Sessions, CatalogueRoutes, Imports, System])
     return Litestar(
         route_handlers=[version_1],
         state=State({"runtime": runtime}),

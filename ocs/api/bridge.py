@@ -7,13 +7,16 @@ from typing import TypeVar
 
 from ocs.api.runtime import Runtime
 from ocs.charging.conductor import ChargingError
+from ocs.charging.engine import Engine
 from ocs.charging.saga import Saga
 
 T = TypeVar("T")
 
 
-async def run_saga(runtime: Runtime, saga: Saga[T]) -> T:
+async def run_saga(runtime: Runtime, saga: Saga[T], engine: Engine | None = None) -> T:
     """Run a saga to its end and give its result; raises the `ChargingError` that ended it.
+
+    It is run on the runtime's engine unless another is given.
 
     A caller that goes away does not stop the saga: what was begun is committed or refused as a whole.
     """
@@ -24,7 +27,7 @@ async def run_saga(runtime: Runtime, saga: Saga[T]) -> T:
             future.set_result(result)
 
     deadline = runtime.monotonic() + runtime.settings.control.deadline_s
-    runtime.engine.run(saga, deadline, done)
+    (engine or runtime.engine).run(saga, deadline, done)
     result = await future
     if isinstance(result, ChargingError):
         raise result

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from ocs.cli import accounts, catalogue, cdr, process, sessions, subscribers, workers
+from ocs.cli import accounts, catalogue, cdr, importing, process, sessions, subscribers, workers
 from ocs.cli.errors import BAD_INPUT, OK, UNAVAILABLE, CommandError
 from ocs.cli.options import Config, set_default_config
 
@@ -38,6 +38,7 @@ app.add_typer(subscribers.app, name="subscriber")
 app.add_typer(catalogue.app, name="catalogue")
 app.add_typer(sessions.app, name="session")
 app.add_typer(cdr.app, name="cdr")
+app.add_typer(importing.app, name="import")
 accounts.register(app)
 sessions.register(app)
 
