@@ -17,6 +17,10 @@ from functools import partial
 
 from bench.message_path import GRANT, GY, LOCAL, MessagePath, update_of_a_gateway
 from bench.micro.codec import CODECS, encode, initial_request, load_codec, update_answer
+from bench.micro.documents import example_session
+from bench.micro.rules import Update, account_with
+from ocs.charging.session import SESSION_SCHEMA, Session
+from ocs.charging.workspace import decode_document, encode_document
 from ocs.servers.gy_regular import RegularGy
 from protocols.diameter import header
 from protocols.diameter.avp import decode_message, whole_messages
@@ -49,6 +53,11 @@ def _message_path() -> Callable[[], object]:
     return partial(path.exchange, data)
 
 
+def _read_session() -> Callable[[], object]:
+    data = encode_document(None, bytes(8), SESSION_SCHEMA, example_session())
+    return partial(decode_document, data, Session, SESSION_SCHEMA)
+
+
 CASES: dict[str, Callable[[], Callable[[], object]]] = {
     "codec: decode CCR-I": _decode_initial,
     "codec: decode CCR-U": lambda: partial(decode_message, update_of_a_gateway()),
@@ -57,6 +66,9 @@ CASES: dict[str, Callable[[], Callable[[], object]]] = {
     "gy: CCR-U to request": lambda: partial(RegularGy(GY, LOCAL).read, decode_message(update_of_a_gateway())),
     "gy: outcome to CCA-U": _gy_answer,
     "server: 8 CCR-U, engine apart": _message_path,
+    "rules: settle and reserve": lambda: Update(account_with(0)).step,
+    "document: write a session": lambda: partial(encode_document, None, bytes(8), SESSION_SCHEMA, example_session()),
+    "document: read a session": _read_session,
 }
 """What is counted, by name. Prepared calls must do the same work each time."""
 

@@ -18,6 +18,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,9 @@ TIMES = 100
 TOLERANCE = 0.05
 """Share of instructions that a case may grow by: compilers and libraries differ a little."""
 
+FOREIGN_TOLERANCE = 0.25
+"""The same where only another build or micro release of the interpreter has figures: it executes more or less itself."""
+
 TIMEOUT_S = 300
 
 
@@ -40,6 +44,7 @@ class Line(NamedTuple):
     case: str
     now: int
     kept: int | None
+    tolerance: float = TOLERANCE
 
     @property
     def change(self) -> float | None:
@@ -51,9 +56,9 @@ class Line(NamedTuple):
         """`ok`, `slower`, `faster` (beyond the tolerance: keep the new figure), or `new`."""
         if self.change is None:
             return "new"
-        if self.change > TOLERANCE:
+        if self.change > self.tolerance:
             return "slower"
-        return "faster" if self.change < -TOLERANCE else "ok"
+        return "faster" if self.change < -self.tolerance else "ok"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -71,18 +76,30 @@ def main(arguments: list[str] | None = None) -> int:
     if options.update:
         figures[machine()] = counted
         FIGURES.write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    kept = figures.get(machine())
-    lines = compare(counted, kept or {})
+    name = nearest(figures)
+    kept = figures.get(name)
+    lines = compare(counted, kept or {}, TOLERANCE if name == machine() else FOREIGN_TOLERANCE)
     print(json.dumps([line._asdict() | {"verdict": line.verdict} for line in lines]) if options.json else table(lines))
     if kept is None:
         print(f"no figures are kept for {machine()}: --update writes them", file=sys.stderr)
         return 3
+    if name != machine():
+        print(f"compared with {name} ({FOREIGN_TOLERANCE:.0%} allowed): none are kept for {machine()}", file=sys.stderr)
     return status(lines, kept)
 
 
 def machine() -> str:
     """Which figures count here."""
-    return f"{platform.python_implementation()} {'.'.join(platform.python_version_tuple()[:2])} {platform.machine()}"
+    return f"{platform.python_implementation()} {platform.python_version()} {platform.machine()}"
+
+
+def nearest(figures: Mapping[str, object]) -> str:
+    """The figures to compare with: our own, else those of another micro release of the same minor one."""
+    if machine() in figures:
+        return machine()
+    release, _, rest = machine().partition(platform.python_version())
+    minor = re.compile(rf"{re.escape(release)}{sys.version_info.major}\.{sys.version_info.minor}\.\d+{re.escape(rest)}")
+    return next((name for name in sorted(figures) if minor.fullmatch(name)), machine())
 
 
 def count(valgrind: str, times: int) -> dict[str, int]:
@@ -107,9 +124,9 @@ def summary(dump: Path) -> int:
     return int(found[1])
 
 
-def compare(counted: dict[str, int], kept: dict[str, int]) -> list[Line]:
+def compare(counted: dict[str, int], kept: dict[str, int], tolerance: float = TOLERANCE) -> list[Line]:
     """One line for each case."""
-    return [Line(case, now, kept.get(case)) for case, now in counted.items()]
+    return [Line(case, now, kept.get(case), tolerance) for case, now in counted.items()]
 
 
 def status(lines: list[Line], kept: dict[str, int]) -> int:

@@ -213,6 +213,8 @@ class _Link(asyncio.Protocol):
         self._worker: asyncio.Transport | None = None
         self._redis: asyncio.Transport | None = None
         self._connecting: asyncio.Task[None] | None = None
+        self._early: list[bytes] = []
+        """What came before Redis was reached: not every release of Python lets a new transport be paused."""
         self.is_held = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -237,8 +239,13 @@ class _Link(asyncio.Protocol):
             return
         self._redis = transport
         self.obey()
+        for data in self._early:
+            self.data_received(data)
 
     def data_received(self, data: bytes) -> None:
+        if self._redis is None:
+            self._early.append(data)
+            return
         self._commands.feed(data)
         for command in self._commands.commands():
             fault = self._proxy.fault_of(command)
@@ -247,7 +254,6 @@ class _Link(asyncio.Protocol):
                 self.cut()
                 return
             self._waiting.append(_Waiting(self._proxy.is_commit(command), fault))
-            assert self._redis is not None
             self._redis.write(command.octets)
 
     def replies_received(self, data: bytes) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import platform
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,13 @@ def test_the_message_path_answers_every_request_of_a_read() -> None:
     answers, rest = whole_messages(written, 0, 1 << 20)
     assert (len(answers), rest) == (3, len(written))
     assert [first(decode_message(one).avps, d.RESULT_CODE) for one in answers] == [2001] * 3
+
+
+def test_another_micro_release_is_compared_with_a_wider_tolerance(figures: Path) -> None:
+    minor = f"{sys.version_info.major}.{sys.version_info.minor}"
+    other = check_speed.machine().replace(platform.python_version(), f"{minor}.99")
+    strange = check_speed.machine().replace(platform.python_version(), "3.99.0")
+    figures.write_text(json.dumps({strange: {"one": 1, "other": 1}, other: {"one": 1000, "other": 850}}))
+    assert check_speed.main([]) == 0  # 1000 for 850 is 18 % more
+    figures.write_text(json.dumps({other: {"one": 1000, "other": 700}}))
+    assert check_speed.main([]) == 1
