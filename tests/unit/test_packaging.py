@@ -66,9 +66,7 @@ def extra_of(path: Path) -> set[str]:
 def test_every_import_is_a_declared_dependency() -> None:
     runtime = declared()
     undeclared = {
-        f"{path}: {name}"
-        for path, name in third_party()
-        if name not in runtime and name not in extra_of(path)
+        f"{path}: {name}" for path, name in third_party() if name not in runtime and name not in extra_of(path)
     }
     assert not undeclared
 
