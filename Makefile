@@ -19,7 +19,7 @@ help:
 	@echo "test-peers  foreign clients and witnesses (python-diameter, tshark)"
 	@echo "check       linters, types, import contracts, generated files"
 	@echo "check-speed instruction counts of the hot leaves, against those kept (callgrind)"
-	@echo "soak        the long fuzz run"
+	@echo "soak        the long fuzz run, and 100,000 rows imported"
 	@echo "bench       micro-benchmarks of the parts; python -m bench --help for the rest"
 	@echo "docs        the documentation site, in site/"
 	@echo "generate    write the generated files anew (dictionary, docs/compliance.md)"
@@ -70,9 +70,10 @@ check-speed: $(STAMPS)/demo
 	@$(PYTHON) tools/fetch_tools.py valgrind
 	@$(BIN)/python tools/check_speed.py
 
-# Longer than a test run may take: a million mutations against the node.
-soak: $(STAMPS)/test
+# Longer than a test run may take: a million mutations against the node; imports of 100,000 rows, each within a minute.
+soak: $(STAMPS)/test redis
 	@$(BIN)/python -m tests.property.fuzz_node --count 1000000 --seed 1
+	@$(BIN)/python -m tests.support.import_soak --count 100000 --within 60
 
 bench: $(STAMPS)/demo
 	@$(BIN)/python -m bench micro

@@ -70,16 +70,17 @@ def content(books: Books) -> dict[str, Any]:
 def write_subscribers(path: Path, count: int, *, broken: bool = True, first: int = 0) -> int:
     """Write a file in which every third subscriber shares the account of the one before; how many rows are wrong.
 
-    With `broken` every 50th row has an unknown plan, and every 51st an IMSI that the row before has.
+    With `broken` every 51st row has an unknown plan, and as many an IMSI that the row before has; accounts `a0`, `a3`, …
+    are opened all the same.
     """
     wrong = 0
     lines = [SUBSCRIBER_HEADER]
     for i in range(first, first + count):
         owner = i - 1 if i % 3 == 2 else i
         plan, imsi = "d10", f"23415{i:010d}"
-        if broken and i % 50 == 49:
+        if broken and i % 51 == 50:
             plan, wrong = "nothing", wrong + 1
-        elif broken and i % 50 == 1:
+        elif broken and i % 51 == 1:
             imsi, wrong = f"23415{i - 1:010d}", wrong + 1
         status = "suspended" if i % 7 == 3 else ""
         lines.append(f"s{i},a{owner},{plan},EUR,2.00,5.0{owner % 10},4477{i:08d},{imsi},{status}")
