@@ -59,10 +59,14 @@ def fill(plan: Plan, addresses: Sequence[Address], requests_each: int, timeout_s
     """
     filling = _Filling(plan, requests_each)
     filling.load.set_event_time(time.time_ns() // NS + templates.NTP_EPOCH_S)
+    failed: BaseException | None = None
     try:
         trio.run(_fill, plan, addresses, filling, timeout_s)
     except* PeerError as group:
-        raise PeerError(f"the sessions could not be opened: {group.exceptions[0]}") from None
+        # What is raised in here would come out as a group again.
+        failed = group.exceptions[0]
+    if failed is not None:
+        raise PeerError(f"the sessions could not be opened: {failed}")
     load = filling.load
     return Filled(load.sent, load.open_sessions, load.codes(), load.problems()[0])
 

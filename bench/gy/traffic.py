@@ -109,12 +109,16 @@ class Run:
         """Run it; `PeerError` if no connection can be opened."""
         gc.collect()
         gc.disable()
+        failed: BaseException | None = None
         try:
             trio.run(self._run)
         except* PeerError as group:
-            raise PeerError(str(_first(group))) from None
+            # What is raised in here would come out as a group again.
+            failed = _first(group)
         finally:
             gc.enable()
+        if failed is not None:
+            raise PeerError(str(failed))
         return self._seen()
 
     async def _run(self) -> None:
