@@ -260,7 +260,9 @@ def _check_workers(settings: Settings, reader: _Reader) -> None:
         reader.problem(("workers", "count"), message)
     last = settings.diameter.port + count - 1
     if settings.diameter.port and last > MAX_PORT:
-        message = f"worker {count - 1} would listen on diameter.port + {count - 1} = {last}, expected at most {MAX_PORT}"
+        message = (
+            f"worker {count - 1} would listen on diameter.port + {count - 1} = {last}, expected at most {MAX_PORT}"
+        )
         reader.problem(("workers", "count"), message)
 
 
