@@ -67,16 +67,23 @@ class Batcher:
 
         def done(outcome: CommitOutcome) -> None:
             if isinstance(outcome, StoreFailure):
-                for _, told in queue:
-                    told(outcome)
+                for one in queue:
+                    self._tell(one, outcome)
             else:
-                for (_, told), verdict in zip(queue, outcome, strict=True):
-                    told(verdict)
+                for one, verdict in zip(queue, outcome, strict=True):
+                    self._tell(one, verdict)
 
         try:
             self.store.commit(partition, tuple([transaction for transaction, _ in queue]), done)
         except ValueError as error:
             self._refused(partition, queue, error)
+
+    def _tell(self, one: tuple[Transaction, Told], outcome: TransactionOutcome) -> None:
+        try:
+            one[1](outcome)
+        except Exception as error:
+            # Our bug; the others of the call must hear of theirs all the same.
+            self._report(one[0], error)
 
     def _refused(self, partition: int, queue: list[tuple[Transaction, Told]], error: ValueError) -> None:
         """A transaction breaks the contract, which is our bug: it fails alone, its neighbours go on."""

@@ -14,7 +14,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from balance.documents import header_of
-from balance.store import Committed, Conflict, Lease, Leased, ReadOutcome, Store, StoreFailure, Transaction
+from balance.store import (
+    MAX_LEASE_NAME_OCTETS,
+    Committed,
+    Conflict,
+    Lease,
+    Leased,
+    ReadOutcome,
+    Store,
+    StoreFailure,
+    Transaction,
+)
 from ocs.charging.batching import Batcher, TransactionOutcome
 from ocs.charging.cache import DocumentCache, Group
 from ocs.charging.workspace import Workspace
@@ -169,10 +179,16 @@ class Conductor:
 
     def _start(self, lane: _Lane) -> None:
         now = self._monotonic()
-        taken = lane.waiting[:MAX_JOBS_PER_COMMIT]
-        del lane.waiting[:MAX_JOBS_PER_COMMIT]
-        late = [job for job in taken if job.deadline < now]
-        running = [job for job in taken if job.deadline >= now] if late else taken
+        late: list[Job] = []
+        running: list[Job] = []
+        # Behind so many that are late there may be one that is not.
+        while lane.waiting and not running:
+            running = lane.waiting[:MAX_JOBS_PER_COMMIT]
+            del lane.waiting[:MAX_JOBS_PER_COMMIT]
+            missed = [job for job in running if job.deadline < now]
+            if missed:
+                late += missed
+                running = [job for job in running if job.deadline >= now]
         lane.running = running
         lane.attempts = 0
         if running:
@@ -204,7 +220,8 @@ class Conductor:
             self.cache.read(lane.key, outcome)
             self._apply(lane, outcome, fresh=True)
 
-    def _apply(self, lane: _Lane, documents: Mapping[bytes, bytes | None], fresh: bool) -> None:
+    def _apply(self, lane: _Lane, documents: Mapping[bytes, bytes | None], fresh: bool, careful: bool = False) -> None:
+        """`careful`: something that a job left cannot be encoded; find out whose it is."""
         workspace = Workspace(lane.key, documents)
         results: list[tuple[Job, object]] = []
         now_us = self._utc_us()
@@ -212,14 +229,14 @@ class Conductor:
         if len(lane.running) == 1:
             # Nobody else's work has to be kept if it fails.
             job = lane.running[0]
-            result, failed = self._run(job, workspace, now_us)
+            result, failed = self._run(job, workspace, now_us, careful)
             if failed:
                 workspace = Workspace(lane.key, documents)
             results.append((job, result))
         else:
             for job in lane.running:
                 overlay = workspace.child()
-                result, failed = self._run(job, overlay, now_us)
+                result, failed = self._run(job, overlay, now_us, careful)
                 if not failed:
                     quiet = quiet or not overlay.changed
                     workspace.merge(overlay)
@@ -235,21 +252,33 @@ class Conductor:
         lane.results = results
         lane.documents = documents
         lane.nonce = self._nonce()
-        transaction = workspace.transaction(lane.nonce, self._lease(lane))
+        try:
+            transaction = workspace.transaction(lane.nonce, self._lease(lane))
+        except Exception:
+            if careful:
+                raise
+            # The jobs must be told all the same: once more, each encoded by itself.
+            self._apply(lane, documents, fresh, careful=True)
+            return
         self.batcher.commit(lane.partition, transaction, lambda outcome: self._on_commit(lane, transaction, outcome))
 
     def _lease(self, lane: _Lane) -> Lease | None:
         if not self._holder:
             return None
+        # Accounts whose long names begin alike share a lease, which costs a wait at most.
+        root = lane.key[:MAX_LEASE_NAME_OCTETS]
         if lane.losses < LOSSES_BEFORE_LEASE:
-            return Lease(lane.key, self._holder)
+            return Lease(root, self._holder)
         self.leases_taken += 1
-        return Lease(lane.key, self._holder, LEASE_MS)
+        return Lease(root, self._holder, LEASE_MS)
 
-    def _run(self, job: Job, workspace: Workspace, now_us: int) -> tuple[object, bool]:
+    def _run(self, job: Job, workspace: Workspace, now_us: int, careful: bool) -> tuple[object, bool]:
         """The job's result, and whether what it wrote must be thrown away."""
         try:
-            return job.apply(workspace, now_us), False
+            result = job.apply(workspace, now_us)
+            if careful:
+                workspace.transaction(self._nonce())
+            return result, False
         except ChargingError as error:
             return error, True
         except Exception as error:
