@@ -223,7 +223,13 @@ class RedisLink(asyncio.Protocol):
                 self._refused(self, call, reply.text)
             else:
                 try:
-                    done(call.finish(reply, call.context))
+                    outcome = call.finish(reply, call.context)
+                except Exception as error:
+                    # The caller waits for an outcome, whatever Redis gave.
+                    self._report(error)
+                    outcome = StoreFailure(f"Redis gave a reply of another form: {error}", call.commits)
+                try:
+                    done(outcome)
                 except Exception as error:
                     self._report(error)
 

@@ -405,7 +405,16 @@ def _documents(reply: list[bytes | None], keys: Sequence[bytes]) -> ReadOutcome:
 
 
 def _due_items(reply: list[bytes], context: object) -> list[DueItem]:
-    return [DueItem(member, int(score)) for member, score in zip(reply[::2], reply[1::2], strict=True)]
+    return [DueItem(member, _score(score)) for member, score in zip(reply[::2], reply[1::2], strict=True)]
+
+
+def _score(text: bytes) -> int:
+    """A score that is a whole number; from 7.2 on Redis writes 1772453600000000 as 1.7724536e+15."""
+    mantissa, _, exponent = text.partition(b"e")
+    if not exponent:
+        return int(text)
+    whole, _, fraction = mantissa.partition(b".")
+    return int(whole + fraction.ljust(int(exponent), b"0"))
 
 
 def _outbox_items(reply: list[Any], context: object) -> list[OutboxItem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import subprocess
@@ -15,8 +16,9 @@ from balance import redis_functions
 from balance.redis_connection import RedisConnection
 from balance.redis_functions import as_library, as_scripts
 from balance.redis_level import Level, level_problems, version_of, wanted_lines
-from balance.redis_link import Call
-from balance.store import StoreFailure
+from balance.redis_link import Call, Numbers, RedisLink
+from balance.redis_store import _due_items
+from balance.store import DueItem, StoreFailure
 
 ROOT = Path(__file__).resolve().parents[2]
 SAFE = {
@@ -198,6 +200,51 @@ def test_missing_functions_are_sent_for_and_then_waited_for(text: str) -> None:
     link, loop, reloads = refuse(text, tries=1)
     assert (link.resent, link.told, len(loop.later), reloads) == (0, [], 1, 1)
     assert refuse(text, tries=1, left_s=0.001)[0].told == [StoreFailure(f"Redis refused: {text}", False)]
+
+
+@pytest.mark.parametrize(
+    ("score", "at_us"),
+    [
+        (b"1772453600000000", 1_772_453_600_000_000),
+        (b"1.7724536e+15", 1_772_453_600_000_000),
+        (b"2e+15", 2_000_000_000_000_000),
+        (b"-1.5e+3", -1500),
+        (b"0", 0),
+    ],
+)
+def test_due_times_are_read_however_redis_writes_them(score: bytes, at_us: int) -> None:
+    # Redis 7.0 writes every score in full, 7.2 and later write round ones with an exponent.
+    assert _due_items([b"{p001}:s:x", score], None) == [DueItem(b"{p001}:s:x", at_us)]
+
+
+class Wire(asyncio.Transport):
+    """A transport that sends nowhere."""
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("commits", [False, True])
+def test_a_reply_of_another_form_fails_its_call_alone(commits: bool) -> None:
+    loop = asyncio.new_event_loop()
+    raised: list[Any] = []
+    loop.set_exception_handler(lambda _loop, context: raised.append(context["exception"]))
+    link = RedisLink(loop, 1.0, Numbers(), lambda link, call, text: None, lambda link: None)
+    link.connection_made(Wire())
+    told: list[Any] = []
+    link.send(b"", lambda reply, _context: int(reply), None, told.append, commits)
+    link.send(b"", lambda reply, _context: int(reply), None, told.append, commits)
+    link.data_received(b"$3\r\nfew\r\n$1\r\n7\r\n")
+    link.connection_lost(None)
+    loop.close()
+    assert isinstance(told[0], StoreFailure) and told[0].unknown is commits
+    assert told[1:] == [7] and [type(error) for error in raised] == [ValueError]
 
 
 def test_a_missing_extension_is_an_error_that_says_what_to_do() -> None:
