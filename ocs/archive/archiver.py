@@ -113,6 +113,7 @@ class Archiver:
             return False
         yield from self._bind()
         yield from self._retire()
+        forgotten = self._engine.conductor.forgotten
         events, trims = yield from self._collect()
         if not events:
             return False
@@ -123,6 +124,9 @@ class Archiver:
         appended: Appended = yield Offload(lambda: writer.append(events, now_us))
         self.archived += appended.added
         self.diverged += appended.diverged
+        if self._engine.conductor.forgotten != forgotten:
+            # A store that came back without its last commits has given their numbers to events not archived yet.
+            return True
         yield Calls(tuple(_trim(partition, upto) for partition, upto in trims))
         return self.waiting > len(events)
 

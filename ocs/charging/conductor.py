@@ -142,6 +142,8 @@ class Conductor:
         self.leases_taken = 0
         self.leases_met = 0
         """Commits that waited for the lease of another process."""
+        self.forgotten = 0
+        """Times that the store may have lost or changed what was read before."""
         store.forget = self.forget
 
     def use(self, store: Store) -> None:
@@ -152,6 +154,7 @@ class Conductor:
 
     def forget(self) -> None:
         """The store may have lost or changed anything since it was read: read all of it again (LEDGER §1)."""
+        self.forgotten += 1
         self.cache.clear()
 
     def submit(self, job: Job) -> None:

@@ -383,6 +383,27 @@ def test_an_archiver_that_was_suspended_past_its_lease_does_no_harm(
     check_books(kit, PARTITION, "a", two.events())
 
 
+def test_a_store_that_came_back_older_while_its_events_were_written_is_not_trimmed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its numbers begin again where it lost commits: what was read names other events than what stands there now."""
+    kit = Kit()
+    archive = ArchiveKit(kit, tmp_path / "archive")
+    play_on(kit, archive)
+    append = archive.writer.append
+
+    def comes_back(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        kit.store.forget()
+        return append(*arguments)
+
+    monkeypatch.setattr(archive.writer, "append", comes_back)
+    assert archive.turn() and archive.archiver.archived == 15
+    assert len(archive.outbox()) == 15
+    archive.catch_up()
+    assert (archive.archiver.archived, archive.outbox()) == (15, [])
+
+
 def test_a_segment_that_another_process_closed_is_left_to_it(tmp_path: Path) -> None:
     one, two = (ArchiveWriter(tmp_path, ArchiveSettings()) for _ in range(2))
     one.adopt("store")
