@@ -30,6 +30,10 @@ T = TypeVar("T")
 LOCATED_SESSIONS = 300_000
 """Sessions of which it is remembered where they are; the answer of the locator never changes while it lives."""
 
+RENEWALS_MOST = 60
+RENEW_AGAIN_S = 5.0
+"""How often, and after which pause, it is tried to write a locator anew: a store that fails is back within minutes."""
+
 IDENTITIES_MOST = 8
 """Identities of one request that are looked up; a client that sends more is looked up by the first ones."""
 
@@ -217,7 +221,7 @@ class Engine:
         """Tell an answer, and do what goes with it."""
         self.counters.count(request, answer)
         if answer.refresh_locator:
-            self.run(self._refresh_locator(request), deadline, lambda result: None)
+            self._renew_locator(request, RENEWALS_MOST)
         done(answer.outcome)
 
     def failed(
@@ -271,10 +275,8 @@ class Engine:
         job = SessionJob(self.charger, opening.target, request, opening.identities)
         self._located.put(request.session_id, place_of(opening.target, job.keys()))
         answer: Answer = yield self._job(job, opening.target)
-        if opening.located and not answer.repeated:
-            # It may be that of an event or of a session long gone, with little time left to live.
-            yield from self._refresh_locator(request)
-        return answer
+        # A locator that was there may be that of an event or of a session long gone, with little time left to live.
+        return answer._replace(refresh_locator=True) if opening.located and not answer.repeated else answer
 
     def _event(self, request: ChargingRequest) -> Saga[Answer]:
         at = self._locator_at(request.session_id)
@@ -333,6 +335,15 @@ class Engine:
         known = decode_document(data, Locator, LOCATOR_SCHEMA)
         same = (known.account, known.subscriber) == (target.account, target.subscriber)
         return Target(known.partition, known.account, known.subscriber) if same else None
+
+    def _renew_locator(self, request: ChargingRequest, tries: int) -> None:
+        """Write a locator anew, again after a while if the store fails: nobody else does before it ends."""
+
+        def told(result: ChargingError | None) -> None:
+            if result is not None and tries > 1:
+                self.conductor.later(RENEW_AGAIN_S, lambda: self._renew_locator(request, tries - 1))
+
+        self.run(self._refresh_locator(request), self.conductor.monotonic() + RENEW_AGAIN_S, told)
 
     def _refresh_locator(self, request: ChargingRequest) -> Saga[None]:
         """Write a locator anew before its time to live runs out under a session that lives on."""

@@ -1,0 +1,73 @@
+"""A session's locator outlives it, also where the store fails in the moment in which it is written anew (LEDGER §3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from balance.memory_store import MemoryStore
+from balance.store import CommitOutcome, Transaction
+from ocs.charging.requests import RequestKind, Result
+from tests.support.charging_kit import START_US, Kit, messages, want
+from tests.support.faulty_store import FaultyStore
+
+HOUR_S = 3600
+
+
+def two_workers() -> tuple[Kit, Kit, FaultyStore]:
+    """Two workers on one store; that of the first one fails when it is told to."""
+    clock: list[Kit] = []
+    shared = MemoryStore(now_us=lambda: clock[0].now_us if clock else START_US)
+    faulty = FaultyStore(shared)
+    here, there = Kit(faulty, number=1), Kit(shared, number=2)
+    clock.append(here)
+    return here, there, faulty
+
+
+def ring(kit: Kit) -> None:
+    """All timers that are set now."""
+    timers, kit.later[:] = list(kit.later), []
+    for call in timers:
+        call()
+
+
+def test_a_long_session_is_found_by_others_although_its_locator_could_not_be_written_once() -> None:
+    here, there, store = two_workers()
+    here.initial(here.account(cents=1000), want())
+    settings, number = here.engine.settings, 0
+    while here.now_us < START_US + (settings.locator_s + 2 * HOUR_S) * 1_000_000:
+        here.now_us += HOUR_S * 1_000_000
+        number += 1
+        if here.now_us == START_US + (settings.locator_s // 2 + HOUR_S) * 1_000_000:
+            # The update itself needs no read: its documents are cached.
+            store.fail_reads()
+        assert here.update(number, want()).result is Result.SUCCESS
+        ring(here)
+    there.now_us = here.now_us
+    assert there.update(number + 1, want()).result is Result.SUCCESS
+
+
+def test_a_session_under_an_events_locator_is_opened_although_that_could_not_be_written_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here, there, store = two_workers()
+    who = here.account(cents=1000)
+    here.event(who, messages(), session="both")
+    commits: list[int] = []
+
+    def commit(partition: int, transactions: Sequence[Transaction], done: Callable[[CommitOutcome], None]) -> None:
+        commits.append(partition)
+        if len(commits) == 2:
+            # The first commit is the session's, the second is that of its locator.
+            store.fail_commits("refused")
+        FaultyStore.commit(store, partition, transactions, done)
+
+    monkeypatch.setattr(store, "commit", commit)
+    assert here.ask(RequestKind.INITIAL, 1, want(), session="both", who=who).result is Result.SUCCESS
+    ring(here)
+    for number in range(2, 5):
+        # The event's locator lives for little more than an hour.
+        here.now_us += HOUR_S // 2 * 1_000_000
+        there.now_us = here.now_us
+        assert there.update(number, want(), session="both").result is Result.SUCCESS
