@@ -21,7 +21,7 @@ from ocs.charging.pricing import CatalogueNotLoaded, Catalogues
 from ocs.charging.requests import ChargingRequest, Identity, Outcome, RequestKind, Result
 from ocs.charging.saga import Apply, Commit, Offloader, Read, Saga, run_at_once, start
 from ocs.charging.session import LOCATOR_SCHEMA, Locator, Session
-from ocs.charging.session_jobs import Answer, Charger, SessionJob, Target, record_orphan, repeat_of
+from ocs.charging.session_jobs import ANOTHERS, Answer, Charger, SessionJob, Target, record_orphan, repeat_of
 from ocs.charging.settings import ChargingSettings
 from ocs.charging.workspace import SCHEMAS, Workspace, decode_document, encode_document
 
@@ -304,7 +304,7 @@ class Engine:
             if repeat is not None:
                 return repeat
         if found.target is not None:
-            return Answer(Outcome(Result.UNABLE_TO_COMPLY, detail="session_of_another_account"))
+            return Answer(ANOTHERS)
         result = found.result if request.identities else Result.IDENTITY_MISSING
         return Answer(Outcome(result, detail="identity"))
 

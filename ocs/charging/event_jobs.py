@@ -34,7 +34,16 @@ from ocs.charging.requests import (
     Units,
 )
 from ocs.charging.session import Session, realm_field
-from ocs.charging.session_jobs import Answer, Charger, Target, lists, rating_time, repeat_of
+from ocs.charging.session_jobs import (
+    ANOTHERS,
+    Answer,
+    Charger,
+    Target,
+    is_anothers,
+    lists,
+    rating_time,
+    repeat_of,
+)
 from ocs.charging.workspace import Workspace
 from tariffs.model import Action, Rule
 
@@ -120,6 +129,8 @@ class EventJob:
     def apply(self, workspace: Workspace, now_us: int) -> Answer:
         """Answer a repeat, or do what is asked."""
         session = workspace.get(self.session_key, Session)
+        if session is not None and is_anothers(session, self.target):
+            return Answer(ANOTHERS)
         repeat = repeat_of(session, self.request)
         if repeat is not None:
             return repeat

@@ -104,6 +104,18 @@ def repeat_of(session: Session | None, request: ChargingRequest) -> Answer | Non
     return Answer(outcome, repeated=True, altered=digest != request.digest)
 
 
+ANOTHERS = Outcome(Result.UNABLE_TO_COMPLY, detail="session_of_another_account")
+
+
+def is_anothers(session: Session, target: Target) -> bool:
+    """Whether a document of the session's name belongs to another account or subscriber.
+
+    Its locator has ended under it, or a name was given out again after the locator's end, and whoever asks does not know.
+    What it holds must never be settled with this account's money.
+    """
+    return session.account != target.account or session.subscriber != target.subscriber
+
+
 class SessionJob:
     """One INITIAL, UPDATE or TERMINATION on the documents of its account."""
 
@@ -132,6 +144,11 @@ class SessionJob:
     def apply(self, workspace: Workspace, now_us: int) -> Answer:
         """Answer a repeat, or process the request."""
         session = workspace.get(self.session_key, Session)
+        if session is not None and is_anothers(session, self.target):
+            if self.request.kind is RequestKind.INITIAL:
+                return Answer(ANOTHERS)
+            # What this process remembers has ended since, and its name leads elsewhere now.
+            return Answer(Outcome(Result.UNKNOWN_SESSION), absent=True)
         repeat = repeat_of(session, self.request)
         if repeat is not None:
             return repeat

@@ -8,8 +8,9 @@ import pytest
 
 from balance.memory_store import MemoryStore
 from balance.store import CommitOutcome, Transaction
-from ocs.charging.requests import RequestKind, Result
-from tests.support.charging_kit import START_US, Kit, messages, want
+from ocs.charging.requests import Identity, RequestKind, Result
+from ocs.charging.subscriber_operations import add_subscriber
+from tests.support.charging_kit import MIB, START_US, Kit, messages, report, want
 from tests.support.faulty_store import FaultyStore
 
 HOUR_S = 3600
@@ -71,3 +72,45 @@ def test_a_session_under_an_events_locator_is_opened_although_that_could_not_be_
         here.now_us += HOUR_S // 2 * 1_000_000
         there.now_us = here.now_us
         assert there.update(number, want(), session="both").result is Result.SUCCESS
+
+
+@pytest.mark.parametrize("same_account", [False, True])
+def test_a_remembered_session_whose_name_another_subscriber_has_taken_is_looked_for_anew(same_account: bool) -> None:
+    # Both lie in one partition, so the document of the new session is found under the key of the old one.
+    here, there, _ = two_workers()
+    first = here.account("a", cents=1000)
+    if same_account:
+        second = Identity("e164", "447700999999")
+        here.run(add_subscriber(here.engine, here.order("b"), "sub-b", "a", "d10-300s", [second]))
+    else:
+        second = here.account("b", cents=1000, plan="d10-300s")
+    here.initial(first, want())
+    here.update(1, want(used=0))
+    here.terminate(2, report(used=0))
+    here.initial(first, want(), session="another")  # what it holds could pay for the use of the other account
+    here.now_us += 2 * here.engine.settings.locator_s * 1_000_000
+    there.now_us = here.now_us
+    payer = "a" if same_account else "b"
+    assert there.ask(RequestKind.INITIAL, 1, want(), who=second).result is Result.SUCCESS
+    before = there.balance("a")
+    assert here.update(2, want(used=MIB)).result is Result.SUCCESS
+    assert there.balance(payer)[0] == 1000 - 10
+    if not same_account:
+        assert there.balance("a") == before
+    [session] = [one for one in there.sessions() if one["session"] == "s"]
+    assert (session["account"], session["subscriber"], session["plan"]) == (payer, "sub-b", "d10-300s")
+
+
+def test_initial_under_the_name_of_another_accounts_open_session_changes_neither() -> None:
+    here, there, _ = two_workers()
+    here.initial(here.account("a", cents=1000), want())
+    other = here.account("b", cents=1000)
+    here.initial(other, want(), session="another")
+    for documents in there.store._data:  # type: ignore[attr-defined]
+        for key in [key for key in documents.documents if key.split(b":")[1] == b"l"]:
+            del documents.documents[key]
+    before = there.balance("a"), there.balance("b")
+    assert there.event(other, messages(), session="s").result is Result.UNABLE_TO_COMPLY
+    for number in (0, 7):  # as a repeat of the other's request, and as a new one
+        assert there.ask(RequestKind.INITIAL, number, want(), who=other).result is Result.UNABLE_TO_COMPLY
+    assert (there.balance("a"), there.balance("b")) == before and not there.raised
