@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from balance.account import Account
 from balance.documents import VERSION_OCTETS, session_key
-from balance.store import Committed, Conflict, DueChange, IndexChange, Transaction, Write
+from balance.store import MAX_PAGE, Committed, Conflict, DueChange, IndexChange, Transaction, Write
 from ocs.charging.conductor import ChargingError
 from ocs.charging.engine import Engine
 from ocs.charging.notice_documents import (
@@ -236,7 +236,8 @@ class NoticeDesk:
         if self._registry.alone or not self._engine.settings.notices:
             return
         inbox = inbox_index(self._registry.worker_id)
-        members: Sequence[bytes] = yield Scan(META_PARTITION, inbox, b"", INBOX_PER_TURN + len(self._delivering))
+        limit = min(INBOX_PER_TURN + len(self._delivering), MAX_PAGE)
+        members: Sequence[bytes] = yield Scan(META_PARTITION, inbox, b"", limit)
         fresh = [key for key in members if key not in self._delivering]
         if not fresh:
             return

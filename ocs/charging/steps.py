@@ -74,9 +74,15 @@ class SessionStep:
         return tuple([line for _, line in self._lines])
 
     def served(self) -> bool:
-        """Whether account and subscriber may be given service now (CC-018)."""
-        subscriber = self._subscriber
-        return self.posting.account.usable(self.now_s) and subscriber is not None and subscriber.status == 0
+        """Whether account and subscriber may be given service now (CC-018).
+
+        A subscriber that was removed, and is another account's now, is none of this one's; this account's version does not
+        tell of its changes either.
+        """
+        subscriber, account = self._subscriber, self.posting.account
+        if subscriber is None or subscriber.status or subscriber.account != account.id:
+            return False
+        return account.usable(self.now_s)
 
     def interrogate(self) -> Outcome:
         """INITIAL or UPDATE of an open session: debit, then grant (CC-030, CC-032)."""

@@ -9,7 +9,7 @@ import pytest
 from balance.memory_store import MemoryStore
 from balance.store import CommitOutcome, Transaction
 from ocs.charging.requests import Identity, RequestKind, Result
-from ocs.charging.subscriber_operations import add_subscriber
+from ocs.charging.subscriber_operations import add_subscriber, remove_subscriber
 from tests.support.charging_kit import MIB, START_US, Kit, messages, report, want
 from tests.support.faulty_store import FaultyStore
 
@@ -114,3 +114,16 @@ def test_initial_under_the_name_of_another_accounts_open_session_changes_neither
     for number in (0, 7):  # as a repeat of the other's request, and as a new one
         assert there.ask(RequestKind.INITIAL, number, want(), who=other).result is Result.UNABLE_TO_COMPLY
     assert (there.balance("a"), there.balance("b")) == before and not there.raised
+
+
+def test_a_session_ends_although_its_subscriber_was_added_to_another_account_of_the_partition() -> None:
+    # Their documents have one key, and a change of the new one bumps the other account.
+    here, _, _ = two_workers()
+    who = here.account("a", cents=1000)
+    here.account("b", cents=1000)
+    here.initial(who, want())
+    here.run(remove_subscriber(here.engine, here.order("gone"), "sub-a"))
+    here.run(add_subscriber(here.engine, here.order("back"), "sub-a", "b", "d10", [who]))
+    assert here.update(1, want(used=MIB)).result is Result.SERVICE_DENIED
+    assert here.balance("a") == (990, 0) and here.balance("b") == (1000, 0)
+    assert here.sessions() == []

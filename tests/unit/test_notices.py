@@ -101,6 +101,18 @@ def test_it_is_told_within_three_seconds() -> None:
         world.workers[0].update(offset + 1, want(), session="a0")
 
 
+def test_a_thousand_unanswered_notices_do_not_stop_the_turns() -> None:
+    world = world_of(2)
+    denied(world.workers[0])
+    holder = holder_elsewhere(world)
+    holder.peers.opened(GATEWAY)
+    holder.desk._delivering.update(b"{p001}:n:s:%d" % number for number in range(1000))
+    world.beat(1.2)
+    world.workers[0].top_up("a", 100)
+    world.beat(3)
+    assert holder.told == [("a0", TOPPED_UP)]
+
+
 def test_ten_top_ups_in_a_second_are_one_notice() -> None:
     """CC-166."""
     world = world_of(2)
