@@ -83,8 +83,8 @@ def test_a_killed_worker_comes_back_and_every_request_is_charged_once(fleet: Fle
     crowd.receive(patient=True, seconds=2)
     # Meanwhile the other one works for operators and gateways.
     fleet.wait(lambda: state_of(killed["pid"]) == "X", "the killed worker is still there")
-    alone = fleet.ocs("account", "show", "crowd0", "--json")
-    assert (alone.returncode, json.loads(alone.stdout)["account"]) == (0, "crowd0")
+    alone = fleet.ocs("account", "show", "crowd0-0", "--json")
+    assert (alone.returncode, json.loads(alone.stdout)["account"]) == (0, "crowd0-0")
     crowd.insist(updates, (1,))
     fleet.wait(lambda: fleet.status(0), "the killed worker does not come back")
     born = fleet.told(0)
